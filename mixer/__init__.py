@@ -1,0 +1,1 @@
+"""Pictures and sound that are made on the server rather than forwarded."""

@@ -1,0 +1,1 @@
+"""The control process: pages, WHIP/WHEP, admission, lessons and the supervision of the workers."""
