@@ -94,6 +94,39 @@ class PatchSession(Request, frozen=True, kw_only=True, tag="patch_session"):
     if_match: str
 
 
+class PipedTrack(msgspec.Struct, frozen=True, kw_only=True):
+    """A track as it travels over a pipe: what the far end must know to hand it on."""
+
+    kind: Literal["audio", "video"]
+    codec: str
+    clock_rate: int
+    channels: int
+    payload_type: int
+    fmtp: list[tuple[str, str]] = []
+    answers_pli: bool = True
+
+
+class OpenPipeIn(Request, frozen=True, kw_only=True, tag="open_pipe_in"):
+    """Listen at a Unix socket `path` for an output that another process sends (`OpenPipeOut`)."""
+
+    pipe_id: str
+    output_id: str
+    path: str
+    tracks: list[PipedTrack]
+
+
+class OpenPipeOut(Request, frozen=True, kw_only=True, tag="open_pipe_out"):
+    """Send an output to whoever listens at `path`. It ends when the output's publisher changes."""
+
+    pipe_id: str
+    output_id: str
+    path: str
+
+
+class ClosePipe(Request, frozen=True, kw_only=True, tag="close_pipe"):
+    pipe_id: str
+
+
 class CloseSession(Request, frozen=True, kw_only=True, tag="close_session"):
     session_id: str
     reason: str = "closed"
@@ -138,7 +171,12 @@ class Done(Message, frozen=True, kw_only=True, tag="done"):
 
 
 FailureCode = Literal[
-    "invalid-sdp", "no-such-session", "stale-etag", "too-many-sessions", "unsupported", "internal"
+    "invalid-sdp",
+    "no-such-session",
+    "no-such-output",
+    "stale-etag",
+    "too-many-sessions",
+    "internal",
 ]
 
 
@@ -244,11 +282,17 @@ class SessionChanged(Message, frozen=True, kw_only=True, tag="session_changed"):
 
 
 class OutputChanged(Message, frozen=True, kw_only=True, tag="output_changed"):
-    """An output began (`live`) or ceased to receive media packets from its publisher."""
+    """An output's publisher came (a higher `generation`), or its packets began or ceased (`live`).
+
+    `tracks` are what pipes to other workers must be opened with, again for each generation.
+    `piped` tells that the publisher is itself a pipe.
+    """
 
     output_id: str
     live: bool
-    kinds: list[Literal["audio", "video"]] = []
+    generation: int = 0
+    piped: bool = False
+    tracks: list[PipedTrack] = []
 
 
 class FirstKeyframe(Message, frozen=True, kw_only=True, tag="first_keyframe"):
@@ -259,7 +303,16 @@ class FirstKeyframe(Message, frozen=True, kw_only=True, tag="first_keyframe"):
 
 
 AnyRequest = (
-    OpenPublisher | OpenReceiver | PatchSession | CloseSession | CloseOutput | GetStats | Drain
+    OpenPublisher
+    | OpenReceiver
+    | PatchSession
+    | CloseSession
+    | CloseOutput
+    | OpenPipeIn
+    | OpenPipeOut
+    | ClosePipe
+    | GetStats
+    | Drain
 )
 AnyReply = Opened | Patched | Done | Failed | Stats
 AnyNotification = Ready | SessionChanged | OutputChanged | FirstKeyframe

@@ -1,0 +1,80 @@
+"""Finds the holes in a received sequence and says when to ask for which packet again (RFC 4585)."""
+
+from __future__ import annotations
+
+from .rtp import SEQ_MASK
+
+MAX_MISSING = 512  # more than this at once is not loss but a restart or an outage
+MAX_TRIES = 10
+FIRST_NACK_DELAY_S = 0.0
+MIN_RETRY_S = 0.02
+
+
+class _Missing:
+    __slots__ = ("due", "tries")
+
+    def __init__(self, due: float) -> None:
+        self.due = due
+        self.tries = 0
+
+
+class LossDetector:
+    """Tracks which sequence numbers are missing; time comes in as an argument (seconds).
+
+    `received` returns False after a jump too wide to repair: the caller should ask for a key
+    frame. `due` returns the numbers to put into a NACK now, each at most MAX_TRIES times, one
+    round trip apart.
+    """
+
+    __slots__ = ("_highest", "_missing", "abandoned")
+
+    def __init__(self) -> None:
+        self._highest: int | None = None
+        self._missing: dict[int, _Missing] = {}
+        self.abandoned = 0
+
+    @property
+    def pending(self) -> int:
+        return len(self._missing)
+
+    def received(self, seq: int, now: float) -> bool:
+        highest = self._highest
+        if highest is None:
+            self._highest = seq
+            return True
+        delta = (seq - highest) & SEQ_MASK
+        if delta == 0:
+            return True
+        if delta >= 0x8000:  # late or resent
+            self._missing.pop(seq, None)
+            return True
+        self._highest = seq
+        if delta == 1:
+            return True
+        if delta - 1 + len(self._missing) > MAX_MISSING:
+            self.abandoned += len(self._missing)
+            self._missing.clear()
+            return False
+        for step in range(1, delta):
+            self._missing[(highest + step) & SEQ_MASK] = _Missing(now + FIRST_NACK_DELAY_S)
+        return True
+
+    def due(self, now: float, rtt_s: float) -> list[int]:
+        if not self._missing:
+            return []
+        retry_s = max(MIN_RETRY_S, rtt_s * 1.2)
+        wanted: list[int] = []
+        given_up: list[int] = []
+        for seq, missing in self._missing.items():
+            if missing.due > now:
+                continue
+            if missing.tries >= MAX_TRIES:
+                given_up.append(seq)
+                continue
+            missing.tries += 1
+            missing.due = now + retry_s
+            wanted.append(seq)
+        for seq in given_up:
+            del self._missing[seq]
+        self.abandoned += len(given_up)
+        return wanted

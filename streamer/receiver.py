@@ -1,0 +1,172 @@
+"""One track as one receiver gets it: its numbering, its reports, its resends and its late start."""
+
+from __future__ import annotations
+
+import random
+from typing import Any, Literal
+
+from . import rtcp
+from .paths import Path
+from .publisher import Kind, PublishedTrack
+from .rtp import SEQ_MASK, TIMESTAMP_MASK, Packet, header
+from .srtp import SrtpContext
+
+# Resends per receiver and second, as a bucket: a storm of NACKs is answered with this much.
+RESEND_RATE_PER_S = 600.0
+RESEND_BURST = 300.0
+
+State = Literal["idle", "waiting", "catching-up", "running"]
+
+
+class ReceiverTrack:
+    """Maps one publisher's numbering onto one receiver's; a few integers, no socket.
+
+    `seq_offset` and `timestamp_offset` are added to the publisher's numbers modulo 2^16 and 2^32.
+    They change only when the source changes, so that the receiver sees one unbroken stream.
+    """
+
+    __slots__ = (
+        "_resend_tokens",
+        "_resend_updated",
+        "backlog_timestamps",
+        "clock_rate",
+        "first_keyframe_timestamp",
+        "fraction_lost",
+        "highest_reported",
+        "jitter",
+        "keyframe_requests",
+        "kind",
+        "last_sent_at",
+        "last_seq",
+        "last_timestamp",
+        "nacks",
+        "octets",
+        "packets",
+        "packets_lost",
+        "path",
+        "payload_type",
+        "protect_errors",
+        "resent",
+        "rtx_payload_type",
+        "rtx_seq",
+        "rtx_ssrc",
+        "seq_offset",
+        "session_id",
+        "srtp",
+        "srtp_handle",
+        "ssrc",
+        "state",
+        "timestamp_offset",
+    )
+
+    def __init__(self, session_id: str, kind: Kind, ssrc: int, rtx_ssrc: int | None) -> None:
+        self.session_id = session_id
+        self.kind: Kind = kind
+        self.ssrc = ssrc
+        self.rtx_ssrc = rtx_ssrc
+        self.payload_type = 0
+        self.rtx_payload_type: int | None = None
+        self.clock_rate = 90000 if kind == "video" else 48000
+        self.state: State = "idle"
+        self.seq_offset = 0
+        self.timestamp_offset = 0
+        # Below 2^15 so that a receiver cannot guess a wrong rollover counter (RFC 3711 3.3.1).
+        self.last_seq = random.randrange(0x7000)
+        self.last_timestamp: int = random.randrange(1 << 32)
+        self.last_sent_at: float | None = None
+        self.rtx_seq = random.randrange(0x7000)
+        self.packets = 0
+        self.octets = 0
+        self.resent = 0
+        self.nacks = 0
+        self.keyframe_requests = 0
+        self.protect_errors = 0
+        self.packets_lost = 0
+        self.fraction_lost = 0
+        self.jitter = 0
+        self.highest_reported = 0
+        self.first_keyframe_timestamp: int | None = None
+        # Packets that a catch-up sent under another timestamp than the publisher's, by its number.
+        self.backlog_timestamps: dict[int, int] = {}
+        self.path: Path
+        self.srtp: SrtpContext
+        self.srtp_handle: Any = None
+        self._resend_tokens = RESEND_BURST
+        self._resend_updated = 0.0
+
+    def connect(self, path: Path, srtp: SrtpContext) -> None:
+        """Give the track the transport and keys of its session."""
+        self.path = path
+        self.srtp = srtp
+        self.srtp_handle = srtp.handle
+
+    def anchor(self, seq: int, timestamp: int, now: float) -> None:
+        """Continue our numbering with the publisher's packet (`seq`, `timestamp`) next.
+
+        The sequence goes on without a gap; the timestamp moves on by the time that has passed.
+        """
+        self.backlog_timestamps = {}
+        self.seq_offset = (self.last_seq + 1 - seq) & SEQ_MASK
+        elapsed_s = 0.0 if self.last_sent_at is None else max(0.0, now - self.last_sent_at)
+        ours = self.last_timestamp + max(1, int(elapsed_s * self.clock_rate))
+        self.timestamp_offset = (ours - timestamp) & TIMESTAMP_MASK
+
+    def release(self, source: PublishedTrack, now: float) -> None:
+        """Remember where our numbering stands because `source` is going away."""
+        if self.state in ("running", "catching-up"):
+            self.last_seq = (source.highest_seq + self.seq_offset) & SEQ_MASK
+            self.last_timestamp = (source.last_timestamp + self.timestamp_offset) & TIMESTAMP_MASK
+            self.last_sent_at = source.last_arrival or now
+        self.state = "idle"
+
+    def report(self, block: rtcp.ReportBlock) -> None:
+        self.packets_lost = block.packets_lost
+        self.fraction_lost = block.fraction_lost
+        self.jitter = block.jitter
+        self.highest_reported = block.highest_seq
+
+    def may_resend(self, now: float) -> bool:
+        """Take one resend from the receiver's allowance; False when it is used up."""
+        self._resend_tokens = min(
+            RESEND_BURST,
+            self._resend_tokens + (now - self._resend_updated) * RESEND_RATE_PER_S,
+        )
+        self._resend_updated = now
+        if self._resend_tokens < 1.0:
+            return False
+        self._resend_tokens -= 1.0
+        return True
+
+    def rtx_packet(self, packet: Packet, rendered: bytes) -> bytes:
+        """The plain retransmission of `packet`, whose plain form for our group is `rendered`.
+
+        With RTX: the original's payload behind its sequence number (RFC 4588 section 4). Without:
+        the very same bytes as the first time, since their SRTP nonce is the same too.
+        """
+        seq = (packet.seq + self.seq_offset) & SEQ_MASK
+        theirs = self.backlog_timestamps.get(packet.seq, packet.timestamp)
+        timestamp = (theirs + self.timestamp_offset) & TIMESTAMP_MASK
+        payload_start = len(rendered) - len(packet.payload)
+        extension = rendered[12:payload_start]
+        if self.rtx_ssrc is None or self.rtx_payload_type is None:
+            return (
+                header(self.payload_type, packet.marker, seq, timestamp, self.ssrc, extension)
+                + packet.payload
+            )
+        self.rtx_seq = (self.rtx_seq + 1) & SEQ_MASK
+        return (
+            header(
+                self.rtx_payload_type,
+                packet.marker,
+                self.rtx_seq,
+                timestamp,
+                self.rtx_ssrc,
+                extension,
+            )
+            + seq.to_bytes(2, "big")
+            + packet.payload
+        )
+
+    def original_seq(self, seq: int) -> int:
+        """The publisher's number of a packet that the receiver knows as `seq`."""
+        return (seq - self.seq_offset) & SEQ_MASK
