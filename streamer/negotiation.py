@@ -28,7 +28,6 @@ VIDEO_FEEDBACK = frozenset({"nack", "nack pli", "ccm fir", "goog-remb"})
 
 # What the DTLS layer can check (RFC 8122 section 5 leaves the choice to us).
 FINGERPRINT_ALGORITHMS = ("sha-256", "sha-384", "sha-512")
-OPUS_BITRATES_BPS = (6_000, 510_000)  # RFC 7587 section 6.1
 REVERSED = {"sendonly": "recvonly", "recvonly": "sendonly"}
 
 _PROTOCOL = re.compile(r"(?:(?:UDP|TCP)/(?:TLS|DTLS)/)?RTP/SAVPF?")  # RFC 8829 section 5.1.2
@@ -306,13 +305,10 @@ def _choose_codec(index: int, media: Media, preferred: Sequence[str]) -> Codec:
 
 
 def _answer_codec(codec: Codec, kind: Kind, bandwidth_bps: int | None = None) -> Codec:
-    parameters = answer_parameters(codec)
-    if kind == "audio" and bandwidth_bps is not None:
-        low, high = OPUS_BITRATES_BPS
-        limit = min(max(bandwidth_bps, low), high)
-        parameters += (("usedtx", "0"), ("maxaveragebitrate", str(limit)))
     feedback = codec.feedback & VIDEO_FEEDBACK if kind == "video" else frozenset[str]()
-    return dataclasses.replace(codec, fmtp=parameters, feedback=feedback)
+    return dataclasses.replace(
+        codec, fmtp=answer_parameters(codec, bandwidth_bps), feedback=feedback
+    )
 
 
 def _may_carry_send_time(used: _Used) -> bool:
@@ -368,14 +364,9 @@ def _answered(
 
 
 def _rejected(media: Media) -> Media:
-    return Media(
-        mid=media.mid,
-        kind=media.kind,
-        port=0,
-        protocol=media.protocol,
-        direction="inactive",
-        other_formats=media.formats[:1],
-    )
+    """The m-line refused (RFC 3264 section 6); it must still list a format."""
+    formats = media.formats[:1]
+    return Media(media.mid, media.kind, 0, media.protocol, "inactive", other_formats=formats)
 
 
 def _answer_text(offer: Description, local: LocalTransport, answers: Mapping[int, Media]) -> str:

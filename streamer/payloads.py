@@ -11,6 +11,7 @@ from .description import Codec
 VIDEO_CODECS = ("vp8", "h264", "vp9", "av1")
 VIDEO_CLOCK_RATE = 90000
 OPUS_CLOCK_RATE = 48000
+OPUS_BITRATES_BPS = (6_000, 510_000)  # RFC 7587 section 6.1
 
 # With RTP and RTCP on one port these would look like RTCP (RFC 5761 section 4).
 RTCP_PAYLOAD_TYPES = range(64, 96)
@@ -112,12 +113,19 @@ def best_match(published: Codec, accepted: Iterable[Codec]) -> Codec | None:
     return named[0] if named else None
 
 
-def answer_parameters(codec: Codec) -> tuple[tuple[str, str], ...]:
-    """The format parameters of our answer to this codec."""
-    if codec.name == "opus":
-        return (("minptime", "10"), ("useinbandfec", "1"))
-    return tuple(
-        (name, value)
-        for name in STREAM_PARAMETERS.get(codec.name, ())
-        if (value := codec.parameter(name)) is not None
-    )
+def answer_parameters(
+    codec: Codec, bandwidth_bps: int | None = None
+) -> tuple[tuple[str, str], ...]:
+    """The format parameters of our answer to this codec; `bandwidth_bps` limits an Opus sender."""
+    if codec.name != "opus":
+        return tuple(
+            (name, value)
+            for name in STREAM_PARAMETERS.get(codec.name, ())
+            if (value := codec.parameter(name)) is not None
+        )
+    parameters = (("minptime", "10"), ("useinbandfec", "1"))
+    if bandwidth_bps is None:
+        return parameters
+    low, high = OPUS_BITRATES_BPS
+    limit = min(max(bandwidth_bps, low), high)
+    return (*parameters, ("usedtx", "0"), ("maxaveragebitrate", str(limit)))

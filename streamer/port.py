@@ -152,9 +152,11 @@ class Port:
         return addresses
 
     def close(self) -> None:
+        """Harmless when closed already: draining closes it, and so does the end of the worker."""
         for sock in self._udp + self._tcp:
             self._loop.remove_reader(sock.fileno())
             sock.close()
+        self._udp, self._tcp = [], []
         for path in list(self._owners):
             path.close()
         for pending in list(self._pending_tcp):

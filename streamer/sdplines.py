@@ -1,6 +1,6 @@
 """Cuts session description text into the session part and m-lines, within bounds (RFC 8866).
 
-The grammar below `a=` belongs to the callers; here are the lines, and the helpers that turn a
+The grammar below `a=` belongs to the callers; here are the lines, and the functions that turn a
 value of the wrong form into an `InvalidSdpError` naming its line.
 """
 

@@ -26,7 +26,13 @@ from . import control, ice
 from .delay import DelayHistogram
 from .dtls import Identity
 from .errors import InvalidSdpError
-from .negotiation import LocalTransport, negotiate_publisher, negotiate_receiver
+from .negotiation import (
+    LocalTransport,
+    PublisherMedia,
+    ReceiverMedia,
+    negotiate_publisher,
+    negotiate_receiver,
+)
 from .output import Output
 from .pipe import PipeIn, PipeOut, described
 from .port import Port
@@ -221,14 +227,16 @@ class Worker:
             )
         return output
 
-    def _agent(self, transport: LocalTransport, offer: Description, now: float) -> ice.LiteAgent:
+    def _agent(
+        self, transport: LocalTransport, media: PublisherMedia | ReceiverMedia, now: float
+    ) -> ice.LiteAgent:
         agent = ice.LiteAgent(
             transport.ice_ufrag,
             transport.ice_pwd,
             now,
             consent_timeout_s=self.settings.consent_timeout_s,
         )
-        agent.set_remote(offer.ice_ufrag, offer.ice_pwd)
+        agent.set_remote(media.ice_ufrag, media.ice_pwd)
         return agent
 
     def _open_publisher(self, request: control.OpenPublisher) -> control.AnyReply:
@@ -253,8 +261,8 @@ class Worker:
             request.session_id,
             request.output_id,
             identity=self.identity,
-            fingerprints=offer.fingerprints,
-            agent=self._agent(transport, offer, now),
+            fingerprints=media.fingerprints,
+            agent=self._agent(transport, media, now),
             counters=self.counters,
             notify=self._session_changed,
             now=now,
@@ -279,8 +287,8 @@ class Worker:
             request.session_id,
             request.output_id,
             identity=self.identity,
-            fingerprints=offer.fingerprints,
-            agent=self._agent(transport, offer, now),
+            fingerprints=media.fingerprints,
+            agent=self._agent(transport, media, now),
             counters=self.counters,
             notify=self._session_changed,
             now=now,
