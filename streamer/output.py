@@ -242,7 +242,8 @@ class OutputTrack:
             return
         group = self._groups[key]
         for seq in seqs:
-            packet = source.history.get(receiver.original_seq(seq))
+            original = receiver.original_seq(seq)
+            packet = None if original is None else source.history.get(original)
             if packet is None:
                 continue
             if not receiver.may_resend(now):

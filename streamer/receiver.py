@@ -28,6 +28,7 @@ class ReceiverTrack:
     __slots__ = (
         "_resend_tokens",
         "_resend_updated",
+        "anchor_seq",
         "backlog_timestamps",
         "clock_rate",
         "first_keyframe_timestamp",
@@ -74,6 +75,7 @@ class ReceiverTrack:
         self.last_seq = random.randrange(0x7000)
         self.last_timestamp: int = random.randrange(1 << 32)
         self.last_sent_at: float | None = None
+        self.anchor_seq = self.last_seq
         self.rtx_seq = random.randrange(0x7000)
         self.packets = 0
         self.octets = 0
@@ -106,7 +108,8 @@ class ReceiverTrack:
         The sequence goes on without a gap; the timestamp moves on by the time that has passed.
         """
         self.backlog_timestamps = {}
-        self.seq_offset = (self.last_seq + 1 - seq) & SEQ_MASK
+        self.anchor_seq = (self.last_seq + 1) & SEQ_MASK
+        self.seq_offset = (self.anchor_seq - seq) & SEQ_MASK
         elapsed_s = 0.0 if self.last_sent_at is None else max(0.0, now - self.last_sent_at)
         ours = self.last_timestamp + max(1, int(elapsed_s * self.clock_rate))
         self.timestamp_offset = (ours - timestamp) & TIMESTAMP_MASK
@@ -167,6 +170,11 @@ class ReceiverTrack:
             + packet.payload
         )
 
-    def original_seq(self, seq: int) -> int:
-        """The publisher's number of a packet that the receiver knows as `seq`."""
+    def original_seq(self, seq: int) -> int | None:
+        """The publisher's number of a packet that the receiver knows as `seq`.
+
+        None for packets from before the last `anchor`: they came from another source.
+        """
+        if (seq - self.anchor_seq) & SEQ_MASK >= 0x8000:
+            return None
         return (seq - self.seq_offset) & SEQ_MASK

@@ -40,6 +40,13 @@ def test_the_next_number_always_follows_the_last(seq: int, timestamp: int, now: 
     assert receiver.original_seq(before + 1) == seq
 
 
+def test_a_packet_from_before_the_source_changed_is_not_looked_up_in_the_new_one() -> None:
+    receiver = ReceiverTrack("s", "video", 9, None)
+    receiver.anchor(500, 77, 0.0)
+    assert receiver.original_seq(receiver.last_seq) is None
+    assert receiver.original_seq((receiver.last_seq + 1) & 0xFFFF) == 500
+
+
 def test_a_retransmission_carries_the_original_number_before_the_payload() -> None:
     receiver = ReceiverTrack("s", "video", 9, 10)
     receiver.payload_type, receiver.rtx_payload_type = 96, 97
