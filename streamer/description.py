@@ -105,6 +105,7 @@ class Media:
     rtx_ssrcs: Mapping[int, int] = field(default_factory=dict)
     rids: tuple[str, ...] = ()
     simulcast: tuple[str, ...] = ()
+    rid_direction: str = "send"  # "recv" in our answers to what the peer sends
     rtcp_mux: bool = False
     cname: str = ""
     msid: str = ""
@@ -248,9 +249,9 @@ def _media_lines(media: Media) -> Iterable[str]:
     for codec in media.codecs:
         yield from _codec_lines(codec)
     for rid in media.rids:
-        yield f"a=rid:{rid} send"
+        yield f"a=rid:{rid} {media.rid_direction}"
     if media.simulcast:
-        yield "a=simulcast:send " + ";".join(media.simulcast)
+        yield f"a=simulcast:{media.rid_direction} " + ";".join(media.simulcast)
     for primary, rtx in media.rtx_ssrcs.items():
         yield f"a=ssrc-group:FID {primary} {rtx}"
     for ssrc in (*media.ssrcs, *media.rtx_ssrcs.values()):

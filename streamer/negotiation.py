@@ -26,6 +26,8 @@ RECEIVER_EXTENSIONS = frozenset((MID, AUDIO_LEVEL, VIDEO_ORIENTATION, DEPENDENCY
 PUBLISHER_EXTENSIONS = RECEIVER_EXTENSIONS | {ABS_SEND_TIME, RTP_STREAM_ID, REPAIRED_RTP_STREAM_ID}
 VIDEO_FEEDBACK = frozenset({"nack", "nack pli", "ccm fir", "goog-remb"})
 
+MAX_LAYERS = 4
+
 # What the DTLS layer can check (RFC 8122 section 5 leaves the choice to us).
 FINGERPRINT_ALGORITHMS = ("sha-256", "sha-384", "sha-512")
 REVERSED = {"sendonly": "recvonly", "recvonly": "sendonly"}
@@ -56,6 +58,7 @@ class PublisherTrack:
     ssrc: int | None
     rtx_ssrc: int | None
     answers_pli: bool
+    rids: tuple[str, ...] = ()  # simulcast layers in the offer's order (RFC 8853); none for one
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +121,7 @@ def negotiate_publisher(
         codec = _choose_codec(index, media, video_codecs)
         extensions = _extensions(media, PUBLISHER_EXTENSIONS, "sendonly")
         ssrc = media.ssrcs[0] if media.ssrcs else None
+        rids = _layers(media, extensions)
         tracks.append(
             PublisherTrack(
                 kind=kind,
@@ -128,12 +132,16 @@ def negotiate_publisher(
                 ssrc=ssrc,
                 rtx_ssrc=None if ssrc is None else media.rtx_ssrcs.get(ssrc),
                 answers_pli=not codec.feedback.isdisjoint({"nack pli", "ccm fir"}),
+                rids=rids,
             )
         )
         bandwidth_bps = kbps[kind] * 1000
         answers[index] = dataclasses.replace(
             _answered(media, "recvonly", (_answer_codec(codec, kind, bandwidth_bps),), extensions),
             bandwidth_bps=bandwidth_bps,
+            rids=rids,
+            simulcast=rids,
+            rid_direction="recv",
         )
     _require_distinct_payload_types(tracks)
     peer = _peer(offer, used)
@@ -309,6 +317,15 @@ def _answer_codec(codec: Codec, kind: Kind, bandwidth_bps: int | None = None) ->
     return dataclasses.replace(
         codec, fmtp=answer_parameters(codec, bandwidth_bps), feedback=feedback
     )
+
+
+def _layers(media: Media, extensions: Sequence[HeaderExtension]) -> tuple[str, ...]:
+    """The simulcast layers to accept: those listed, where packets can say which they are."""
+    uris = {extension.uri for extension in extensions}
+    if media.kind != "video" or RTP_STREAM_ID not in uris:
+        return ()
+    layers = tuple(rid for rid in media.simulcast if rid in media.rids)[:MAX_LAYERS]
+    return layers if len(layers) > 1 else ()
 
 
 def _may_carry_send_time(used: _Used) -> bool:

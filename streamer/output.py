@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from . import control, rtp
@@ -28,8 +29,21 @@ class Tap(Protocol):
     def close(self) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """A published track with its codec and the way to ask its publisher for a key frame."""
+
+    source: PublishedTrack
+    codec: Codec
+    request_keyframe: Callable[[], None]
+
+
 class OutputTrack:
-    """The audio or the video of an output: one source, many receivers in groups."""
+    """One encoding of an output (its sound, or one layer of its picture) and who receives it.
+
+    A receiver belongs to one layer at a time (`receiver.layer`). While it waits in another for the
+    key frame to switch at, it goes on receiving the one it is in.
+    """
 
     __slots__ = (
         "_catching_up",
@@ -75,27 +89,23 @@ class OutputTrack:
 
     # --- source --------------------------------------------------------------------------------
 
-    def set_source(
-        self,
-        source: PublishedTrack | None,
-        codec: Codec | None,
-        request_keyframe: Callable[[], None] | None,
-        now: float,
-    ) -> None:
+    def set_source(self, feed: Feed | None, now: float) -> None:
         """Begin with a new publisher's track (or none); receivers keep their numbering."""
         old = self.source
         if old is not None:
             for receiver in self._negotiated:
-                receiver.release(old, now)
+                if receiver.layer is self:
+                    receiver.release(old, now)
+                    receiver.layer = None
         self.pending.clear()
         self._finishing.clear()
         self._catching_up.clear()
         self._groups.clear()
         self._keys.clear()
-        self.source = source
-        self.codec = codec
-        self.request_from_source = request_keyframe
-        if source is not None:
+        self.source = None if feed is None else feed.source
+        self.codec = None if feed is None else feed.codec
+        self.request_from_source = None if feed is None else feed.request_keyframe
+        if feed is not None:
             for receiver in self._negotiated:
                 self._place(receiver, now)
             if self.kind == "video" and self._keys:
@@ -118,17 +128,24 @@ class OutputTrack:
     # --- receivers -----------------------------------------------------------------------------
 
     def attach(self, receiver: ReceiverTrack, negotiated: NegotiatedTrack, now: float) -> None:
-        """Add a connected receiver; its picture starts with the next key frame."""
+        """Add a connected receiver; its picture starts, or switches, with the next key frame."""
+        if receiver in self._negotiated:
+            return
         self._negotiated[receiver] = negotiated
         if self.source is not None:
             self._place(receiver, now)
-            if self.kind == "video" and receiver.state == "waiting":
+            if self.kind == "video" and receiver.layer is not self:
                 self.request_keyframe(now)
 
-    def detach(self, receiver: ReceiverTrack) -> None:
+    def detach(self, receiver: ReceiverTrack, now: float) -> None:
+        """Take a receiver out; its numbering is kept for the layer or source that follows."""
         self._remove_from_group(receiver)
         self._negotiated.pop(receiver, None)
         self._last_catch_up.pop(receiver, None)
+        if receiver.layer is self:
+            receiver.layer = None
+            if self.source is not None:
+                receiver.release(self.source, now)
 
     @property
     def receivers(self) -> Iterable[ReceiverTrack]:
@@ -141,8 +158,6 @@ class OutputTrack:
         if types is None or codec is None:
             receiver.state = "idle"  # this receiver cannot decode what is published
             return
-        receiver.payload_type, receiver.rtx_payload_type = types
-        receiver.clock_rate = codec.clock_rate
         uris = negotiated.extension_ids
         carried = tuple(sorted((uri, uris[uri]) for uri in rtp.CARRIED_EXTENSIONS if uri in uris))
         key = (types[0], carried, uris.get(rtp.ABS_SEND_TIME, 0), receiver.srtp.tag_bytes)
@@ -152,7 +167,8 @@ class OutputTrack:
         self._keys[receiver] = key
         if self.kind == "video" and self._start_catch_up(receiver, group, now):
             return
-        receiver.state = "waiting"
+        if receiver.layer is None:
+            receiver.state = "waiting"
         group.waiting.append(receiver)
 
     def _remove_from_group(self, receiver: ReceiverTrack) -> None:
@@ -209,7 +225,7 @@ class OutputTrack:
         first = part[start]
         starting, group.waiting = group.waiting, []
         for receiver in starting:
-            receiver.anchor(first.seq, first.timestamp, received_at)
+            self._enter(receiver, group, first, received_at)
             receiver.state = "running"
             if self.kind == "video":
                 receiver.first_keyframe_timestamp = first.timestamp
@@ -220,6 +236,26 @@ class OutputTrack:
         group.running += starting
         if self.kind == "video":
             self._finishing += starting
+
+    def _enter(
+        self, receiver: ReceiverTrack, group: FanoutGroup, first: Packet, now: float
+    ) -> None:
+        """From this packet on the receiver belongs to this layer, and to no other."""
+        timestamp = None
+        previous = receiver.layer
+        if previous is not None and previous is not self:
+            if previous.source is not None and self.source is not None:
+                timestamp = self.source.same_instant(first.timestamp, previous.source)
+                if timestamp is not None:
+                    timestamp = (timestamp + receiver.timestamp_offset) & rtp.TIMESTAMP_MASK
+            previous.detach(receiver, now)
+        receiver.layer = self
+        receiver.anchor(first.seq, first.timestamp, now, timestamp)
+        receiver.payload_type = group.payload_type
+        types = self._negotiated[receiver].payload_type_for(self.codec) if self.codec else None
+        receiver.rtx_payload_type = types[1] if types is not None else None
+        if self.codec is not None:
+            receiver.clock_rate = self.codec.clock_rate
 
     def _note_first_keyframes(self, part: list[Packet]) -> None:
         """A receiver's first key frame is complete with the packet that ends it."""
@@ -238,7 +274,7 @@ class OutputTrack:
         """Answer a receiver's NACK from the history, within its allowance."""
         key = self._keys.get(receiver)
         source = self.source
-        if key is None or source is None or receiver.state not in ("running", "catching-up"):
+        if key is None or source is None or receiver.layer is not self:
             return
         group = self._groups[key]
         for seq in seqs:
@@ -277,6 +313,7 @@ class OutputTrack:
             return
         group = self._groups[key]
         receiver.release(source, now)
+        receiver.layer = None
         group.running.remove(receiver)
         if not self._start_catch_up(receiver, group, now):
             receiver.state = "waiting"
@@ -291,7 +328,7 @@ class OutputTrack:
         packets = source.history.since_keyframe()
         if not packets:
             return False
-        receiver.anchor(packets[0].seq, packets[0].timestamp, now)
+        self._enter(receiver, group, packets[0], now)
         receiver.state = "catching-up"
         self._last_catch_up[receiver] = now
         self._catching_up.append(CatchUp(receiver, group, source, packets))
@@ -321,12 +358,25 @@ class OutputTrack:
 
 
 class Output:
-    """A named bundle of one audio and one video track with its present publisher.
+    """A named bundle of one sound and one picture, the picture in one or more layers.
 
-    `generation` counts its publishers, so that pipes can be opened anew for each.
+    `layers` are in the publisher's order. `generation` counts publishers, so that pipes can be
+    opened anew for each.
     """
 
-    __slots__ = ("_told", "audio", "generation", "id", "live", "publisher_id", "video")
+    __slots__ = (
+        "_counters",
+        "_delays",
+        "_on_first_keyframe",
+        "_told",
+        "_viewers",
+        "audio",
+        "generation",
+        "id",
+        "layers",
+        "live",
+        "publisher_id",
+    )
 
     def __init__(
         self,
@@ -336,57 +386,138 @@ class Output:
         on_first_keyframe: Callable[[str], None],
     ) -> None:
         self.id = output_id
+        self._counters = counters
+        self._delays = delays
+        self._on_first_keyframe = on_first_keyframe
+        self._viewers: dict[ReceiverTrack, NegotiatedTrack] = {}
         self.audio = OutputTrack("audio", counters, delays, on_first_keyframe)
-        self.video = OutputTrack("video", counters, delays, on_first_keyframe)
+        self.layers = [OutputTrack("video", counters, delays, on_first_keyframe)]
         self.publisher_id: str | None = None
         self.generation = 0
         self.live = False
         self._told = (False, 0)
 
-    def track(self, kind: Kind) -> OutputTrack:
-        return self.audio if kind == "audio" else self.video
+    # --- publisher -----------------------------------------------------------------------------
 
-    def begin(
-        self,
-        publisher_id: str,
-        tracks: Mapping[Kind, tuple[PublishedTrack, Codec]],
-        request_keyframe: Callable[[], None],
-        now: float,
-    ) -> None:
-        """A publisher has come, in place of any other; pipes of the old one end."""
+    def begin(self, publisher_id: str, feeds: Sequence[Feed], now: float) -> None:
+        """A publisher has come, in place of any other; pipes of the old one end.
+
+        `feeds` are its tracks: at most one of sound, the others the picture's layers.
+        """
         self.publisher_id = publisher_id
         self.generation += 1
-        for output_track in (self.audio, self.video):
-            for tap in output_track.taps[:]:
-                tap.close()
-            source, codec = tracks.get(output_track.kind, (None, None))
-            asks = request_keyframe if output_track.kind == "video" else None
-            output_track.set_source(source, codec, asks, now)
+        self._close_taps()
+        sounds = [feed for feed in feeds if feed.source.kind == "audio"]
+        pictures = [feed for feed in feeds if feed.source.kind == "video"]
+        while len(self.layers) < len(pictures):
+            self.layers.append(
+                OutputTrack("video", self._counters, self._delays, self._on_first_keyframe)
+            )
+        for receiver in self._viewers:
+            for layer in self.layers:
+                layer.detach(receiver, now)
+        self.audio.set_source(sounds[0] if sounds else None, now)
+        for index, layer in enumerate(self.layers):
+            layer.set_source(pictures[index] if index < len(pictures) else None, now)
+        for receiver, negotiated in self._viewers.items():
+            self._join_first(receiver, negotiated, now)
 
     def end(self, publisher_id: str, now: float) -> None:
         """A publisher has gone; nothing happens when another took its place before."""
         if self.publisher_id != publisher_id:
             return
         self.publisher_id = None
-        for output_track in (self.audio, self.video):
-            for tap in output_track.taps[:]:
+        self._close_taps()
+        for track in self.tracks:
+            track.set_source(None, now)
+
+    def _close_taps(self) -> None:
+        for track in self.tracks:
+            for tap in track.taps[:]:
                 tap.close()
-            output_track.set_source(None, None, None, now)
+
+    # --- receivers -----------------------------------------------------------------------------
+
+    def attach(self, receiver: ReceiverTrack, negotiated: NegotiatedTrack, now: float) -> None:
+        """Add a connected receiver's track: the sound, or the picture's first choice of layer."""
+        if receiver.kind == "audio":
+            self.audio.attach(receiver, negotiated, now)
+        else:
+            self._viewers[receiver] = negotiated
+            self._join_first(receiver, negotiated, now)
+
+    def detach(self, receiver: ReceiverTrack, now: float) -> None:
+        self._viewers.pop(receiver, None)
+        for track in self.tracks:
+            track.detach(receiver, now)
+
+    def track_of(self, receiver: ReceiverTrack) -> OutputTrack | None:
+        """The sound, or the layer that the receiver gets now or, before its start, waits for."""
+        if receiver.kind == "audio":
+            return self.audio
+        if receiver.layer is not None:
+            return receiver.layer
+        for layer in self.layers:
+            if receiver in layer.receivers:
+                return layer
+        return None
+
+    def _join_first(self, receiver: ReceiverTrack, negotiated: NegotiatedTrack, now: float) -> None:
+        """Start in the layer that was received last, or in the middle one: quick and not blind."""
+        count = len(self.present_layers)
+        wanted = receiver.preferred_layer
+        if wanted is None or wanted >= count:
+            wanted = count // 2
+        self.layers[wanted].attach(receiver, negotiated, now)
+
+    def select(self, receiver: ReceiverTrack, index: int | None, now: float) -> None:
+        """Move a viewer to layer `index` of `layers` at its next key frame; None: no picture."""
+        receiver.preferred_layer = index
+        negotiated = self._viewers.get(receiver)
+        if negotiated is None:
+            return
+        target = None if index is None else self.layers[index]
+        for layer in self.layers:
+            if layer is not target and (target is None or layer is not receiver.layer):
+                layer.detach(receiver, now)
+        if target is not None:
+            target.attach(receiver, negotiated, now)
+        elif receiver.layer is None:
+            receiver.state = "paused"
+
+    def layer_index(self, receiver: ReceiverTrack) -> int | None:
+        """Which layer the receiver gets now, as an index of `layers`."""
+        for index, layer in enumerate(self.layers):
+            if receiver.layer is layer:
+                return index
+        return None
+
+    @property
+    def present_layers(self) -> list[OutputTrack]:
+        """The layers that are published now, in the publisher's order."""
+        return [layer for layer in self.layers if layer.source is not None]
+
+    @property
+    def tracks(self) -> list[OutputTrack]:
+        """Sound first: it must never wait behind a picture of the same batch."""
+        return [self.audio, *self.layers]
+
+    # --- time ----------------------------------------------------------------------------------
 
     def flush(self, received_at: float) -> None:
-        """Sound first: it must never wait behind a picture of the same batch."""
-        self.audio.flush(received_at)
-        self.video.flush(received_at)
+        for track in self.tracks:
+            if track.pending:
+                track.flush(received_at)
 
     def tick(self, now: float) -> None:
-        self.audio.tick(now)
-        self.video.tick(now)
+        for track in self.tracks:
+            track.tick(now)
 
     def news(self, now: float) -> bool:
         """Whether `live` or `generation` has changed since this last said so."""
         arrivals = [
             track.source.last_arrival
-            for track in (self.audio, self.video)
+            for track in self.tracks
             if track.source is not None and track.source.packets
         ]
         self.live = bool(arrivals) and now - max(arrivals) < SILENT_AFTER_S
@@ -395,11 +526,11 @@ class Output:
         self._told = present
         return changed
 
-    def tracks(self) -> list[tuple[PublishedTrack, Codec]]:
-        """What is published now."""
+    def published(self) -> list[tuple[PublishedTrack, Codec]]:
+        """What is published now, the sound first."""
         return [
             (track.source, track.codec)
-            for track in (self.audio, self.video)
+            for track in self.tracks
             if track.source is not None and track.codec is not None
         ]
 
@@ -407,6 +538,6 @@ class Output:
     def unused(self) -> bool:
         return (
             self.publisher_id is None
+            and not self._viewers
             and not any(True for _ in self.audio.receivers)
-            and not any(True for _ in self.video.receivers)
         )

@@ -9,6 +9,7 @@ the socket file is trusted; its folder is private to the server.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
 import socket
@@ -19,7 +20,7 @@ from . import control, rtcp, rtp
 from .description import Codec
 from .errors import PacketError
 from .framing import Deframer
-from .output import Output, OutputTrack
+from .output import Feed, Output, OutputTrack
 from .publisher import PublishedTrack
 from .rtp import Packet
 
@@ -52,7 +53,10 @@ def frame_packet(packet: Packet, ssrc: int) -> bytes:
 
 
 def described(track: PublishedTrack, codec: Codec) -> control.PipedTrack:
-    """What the other end must know of a track before its packets come."""
+    """What the other end must know of a track before its packets come.
+
+    On the pipe the track's SSRC is its place in the list of tracks.
+    """
     return control.PipedTrack(
         kind=track.kind,
         codec=codec.name,
@@ -98,7 +102,10 @@ class PipeOut:
         self._sock = sock
         loop.add_reader(sock.fileno(), self._readable)
         now = monotonic()
-        for track in (output.audio, output.video):
+        present = [track for track in output.tracks if track.source is not None]
+        self._ssrcs = {track.source: index for index, track in enumerate(present)}
+        self._tracks = present
+        for track in present:
             track.taps.append(self)
             self._begin(track, now)
 
@@ -114,9 +121,9 @@ class PipeOut:
 
     def send(self, source: PublishedTrack, batch: Sequence[Packet]) -> None:
         """Queue and send a batch; packets that no longer fit are dropped and counted."""
-        if self._closed or source.ssrc is None:
+        if self._closed:
             return
-        ssrc = source.ssrc
+        ssrc = self._ssrcs[source]
         if len(self._queue) > MAX_QUEUED_BYTES:
             self.dropped += len(batch)
             return
@@ -165,22 +172,23 @@ class PipeOut:
                 packets = rtcp.parse(frame)
             except PacketError:
                 continue
-            if any(isinstance(packet, rtcp.PictureLoss) for packet in packets):
-                self.output.video.request_keyframe(monotonic())
+            for packet in packets:
+                if isinstance(packet, rtcp.PictureLoss) and packet.media_ssrc < len(self._tracks):
+                    self._tracks[packet.media_ssrc].request_keyframe(monotonic())
 
     def tick(self, now: float) -> None:
         """Once a second: pass the publisher's clock on as sender reports."""
         if now < self._next_report:
             return
         self._next_report = now + REPORT_INTERVAL_S
-        for track in (self.output.audio, self.output.video):
+        for track in self._tracks:
             source = track.source
-            if source is None or source.sr_ntp is None or source.ssrc is None:
+            if source is None or source.sr_ntp is None:
                 continue
             # The same instant for both tracks: the report's age is added to its times.
             age_s = now - source.sr_arrival
             report = rtcp.sender_report(
-                source.ssrc,
+                self._ssrcs[source],
                 source.sr_ntp + int(age_s * 2**32),
                 (source.sr_rtp + int(age_s * source.clock_rate)) & rtp.TIMESTAMP_MASK,
                 source.packets & 0xFFFFFFFF,
@@ -193,7 +201,7 @@ class PipeOut:
         if self._closed:
             return
         self._closed = True
-        for track in (self.output.audio, self.output.video):
+        for track in self._tracks:
             if self in track.taps:
                 track.taps.remove(self)
         self._loop.remove_reader(self._sock.fileno())
@@ -225,28 +233,27 @@ class PipeIn:
         self._deframer = Deframer()
         self._sock: socket.socket | None = None
         self._closed = False
-        self._tracks: dict[int, tuple[OutputTrack, PublishedTrack]] = {}
-        self._codecs: dict[str, Codec] = {}
-        for track in request.tracks:
-            self._codecs[track.kind] = Codec(
+        self._feeds: list[Feed] = []
+        for index, track in enumerate(request.tracks):
+            codec = Codec(
                 track.payload_type,
                 track.codec,
                 track.clock_rate,
                 track.channels,
                 tuple((name, value) for name, value in track.fmtp),
             )
-            self._tracks[track.payload_type] = (
-                output.track(track.kind),
-                PublishedTrack(
-                    track.kind,
-                    track.codec,
-                    track.clock_rate,
-                    track.payload_type,
-                    extension_uris=EXTENSION_URIS,
-                    answers_pli=track.answers_pli,
-                    keyframe_interval_s=keyframe_interval_s,
-                ),
+            source = PublishedTrack(
+                track.kind,
+                track.codec,
+                track.clock_rate,
+                track.payload_type,
+                ssrc=index,
+                extension_uris=EXTENSION_URIS,
+                answers_pli=track.answers_pli,
+                keyframe_interval_s=keyframe_interval_s,
             )
+            self._feeds.append(Feed(source, codec, functools.partial(self._ask_keyframe, index)))
+        self._tracks: list[OutputTrack] = []
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         if os.path.exists(self._path):  # noqa: PTH110 - a socket file, not a path to walk
             os.unlink(self._path)  # noqa: PTH108
@@ -265,13 +272,9 @@ class PipeIn:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
         self._sock = sock
         self._loop.add_reader(sock.fileno(), self._readable)
-        now = monotonic()
-        self.output.begin(
-            self.id,
-            {track.kind: (track, self._codecs[track.kind]) for _o, track in self._tracks.values()},
-            self._ask_keyframe,
-            now,
-        )
+        self.output.begin(self.id, self._feeds, monotonic())
+        by_source = {track.source: track for track in self.output.tracks}
+        self._tracks = [by_source[feed.source] for feed in self._feeds]
 
     def _readable(self) -> None:
         sock = self._sock
@@ -300,14 +303,10 @@ class PipeIn:
             packet = rtp.parse(memoryview(frame), EXTENSION_URIS, now)
         except PacketError:
             return
-        route = self._tracks.get(packet.payload_type)
-        if route is None:
+        if packet.ssrc >= len(self._feeds):
             return
-        output_track, track = route
-        if output_track.source is not track:
-            return
-        track.ssrc = packet.ssrc
-        if track.receive(packet):
+        source, output_track = self._feeds[packet.ssrc].source, self._tracks[packet.ssrc]
+        if output_track.source is source and source.receive(packet):
             output_track.pending.append(packet)
 
     def _report(self, frame: bytes, now: float) -> None:
@@ -319,14 +318,13 @@ class PipeIn:
             if isinstance(packet, rtcp.SenderReport):
                 if self.clock_offset_s is None:
                     self.clock_offset_s = packet.ntp / 2**32 - now
-                for _output_track, track in self._tracks.values():
-                    if track.ssrc == packet.ssrc:
-                        track.sender_report(packet, now)
+                if packet.ssrc < len(self._feeds):
+                    self._feeds[packet.ssrc].source.sender_report(packet, now)
 
-    def _ask_keyframe(self) -> None:
+    def _ask_keyframe(self, index: int) -> None:
         if self._sock is None:
             return
-        request = rtcp.picture_loss(0, 0)
+        request = rtcp.picture_loss(0, index)
         try:
             self._sock.send(len(request).to_bytes(2, "big") + request)
         except OSError:

@@ -209,6 +209,19 @@ class PublishedTrack:
             dlsr=dlsr,
         )
 
+    def same_instant(self, timestamp: int, other: PublishedTrack) -> int | None:
+        """`other`'s timestamp for the instant that is `timestamp` here (simulcast layers).
+
+        None until both have had a sender report: only those tie the two clocks together.
+        """
+        if self.sr_ntp is None or other.sr_ntp is None:
+            return None
+        ticks = (timestamp - self.sr_rtp) & TIMESTAMP_MASK
+        if ticks >= 0x80000000:
+            ticks -= 1 << 32
+        elapsed_s = (self.sr_ntp - other.sr_ntp) / 2**32 + ticks / self.clock_rate
+        return int(other.sr_rtp + elapsed_s * other.clock_rate) & TIMESTAMP_MASK
+
     def rtp_time(self, now: float, clock_offset_s: float | None) -> int:
         """The RTP timestamp that corresponds to the monotonic instant `now`.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from . import rtcp
 from .paths import Path
@@ -11,11 +11,14 @@ from .publisher import Kind, PublishedTrack
 from .rtp import SEQ_MASK, TIMESTAMP_MASK, Packet, header
 from .srtp import SrtpContext
 
+if TYPE_CHECKING:
+    from .output import OutputTrack
+
 # Resends per receiver and second, as a bucket: a storm of NACKs is answered with this much.
 RESEND_RATE_PER_S = 600.0
 RESEND_BURST = 300.0
 
-State = Literal["idle", "waiting", "catching-up", "running"]
+State = Literal["idle", "waiting", "catching-up", "running", "paused"]
 
 
 class ReceiverTrack:
@@ -40,12 +43,14 @@ class ReceiverTrack:
         "last_sent_at",
         "last_seq",
         "last_timestamp",
+        "layer",
         "nacks",
         "octets",
         "packets",
         "packets_lost",
         "path",
         "payload_type",
+        "preferred_layer",
         "protect_errors",
         "resent",
         "rtx_payload_type",
@@ -90,6 +95,9 @@ class ReceiverTrack:
         self.first_keyframe_timestamp: int | None = None
         # Packets that a catch-up sent under another timestamp than the publisher's, by its number.
         self.backlog_timestamps: dict[int, int] = {}
+        # The layer that is received now, and the index of the one that is wanted.
+        self.layer: OutputTrack | None = None
+        self.preferred_layer: int | None = None
         self.path: Path
         self.srtp: SrtpContext
         self.srtp_handle: Any = None
@@ -102,21 +110,28 @@ class ReceiverTrack:
         self.srtp = srtp
         self.srtp_handle = srtp.handle
 
-    def anchor(self, seq: int, timestamp: int, now: float) -> None:
+    def anchor(self, seq: int, timestamp: int, now: float, ours: int | None = None) -> None:
         """Continue our numbering with the publisher's packet (`seq`, `timestamp`) next.
 
-        The sequence goes on without a gap; the timestamp moves on by the time that has passed.
+        The sequence goes on without a gap. The timestamp becomes `ours` where the caller knows the
+        instant in our numbering (another layer of the same picture), else it moves on by the time
+        that has passed; it never goes back.
         """
         self.backlog_timestamps = {}
         self.anchor_seq = (self.last_seq + 1) & SEQ_MASK
         self.seq_offset = (self.anchor_seq - seq) & SEQ_MASK
         elapsed_s = 0.0 if self.last_sent_at is None else max(0.0, now - self.last_sent_at)
-        ours = self.last_timestamp + max(1, int(elapsed_s * self.clock_rate))
+        if ours is None:
+            ours = self.last_timestamp + max(1, int(elapsed_s * self.clock_rate))
+        elif self.last_sent_at is not None and (ours - self.last_timestamp) & TIMESTAMP_MASK == 0:
+            ours += 1
+        elif (ours - self.last_timestamp) & TIMESTAMP_MASK >= 0x80000000:
+            ours = self.last_timestamp + 1
         self.timestamp_offset = (ours - timestamp) & TIMESTAMP_MASK
 
     def release(self, source: PublishedTrack, now: float) -> None:
         """Remember where our numbering stands because `source` is going away."""
-        if self.state in ("running", "catching-up"):
+        if self.state in ("running", "catching-up") and source.base_seq is not None:
             self.last_seq = (source.highest_seq + self.seq_offset) & SEQ_MASK
             self.last_timestamp = (source.last_timestamp + self.timestamp_offset) & TIMESTAMP_MASK
             self.last_sent_at = source.last_arrival or now

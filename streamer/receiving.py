@@ -50,7 +50,7 @@ class ReceiverSession(Session):
     def on_connected(self, now: float) -> None:
         self._connect_tracks()
         for track, negotiated in self._tracks:
-            self._output.track(track.kind).attach(track, negotiated, now)
+            self._output.attach(track, negotiated, now)
 
     def on_path_changed(self, now: float) -> None:
         self._connect_tracks()
@@ -62,7 +62,7 @@ class ReceiverSession(Session):
 
     def on_closed(self, now: float) -> None:
         for track, _negotiated in self._tracks:
-            self._output.track(track.kind).detach(track)
+            self._output.detach(track, now)
 
     # --- feedback ------------------------------------------------------------------------------
 
@@ -75,7 +75,9 @@ class ReceiverSession(Session):
                 if track is not None:
                     track.nacks += len(packet.sequence_numbers)
                     self.counters.nacks_received += len(packet.sequence_numbers)
-                    self._output.track(track.kind).resend(track, packet.sequence_numbers, now)
+                    layer = self._output.track_of(track)
+                    if layer is not None:
+                        layer.resend(track, packet.sequence_numbers, now)
             elif isinstance(packet, rtcp.PictureLoss):
                 self._picture_lost(packet.media_ssrc, now)
             elif isinstance(packet, rtcp.FullIntra):
@@ -86,8 +88,9 @@ class ReceiverSession(Session):
 
     def _picture_lost(self, ssrc: int, now: float) -> None:
         track = self._by_ssrc.get(ssrc)
-        if track is not None and track.kind == "video":
-            self._output.video.picture_lost(track, now)
+        layer = None if track is None else self._output.track_of(track)
+        if track is not None and track.kind == "video" and layer is not None:
+            layer.picture_lost(track, now)
 
     def _reports(self, blocks: Sequence[rtcp.ReportBlock]) -> None:
         for block in blocks:
@@ -109,7 +112,8 @@ class ReceiverSession(Session):
         ntp = rtcp.ntp_from_unix(time.time())
         offset = self._publisher_clock_offset_s(self._output)
         for track, _negotiated in self._tracks:
-            source = self._output.track(track.kind).source
+            layer = self._output.track_of(track)
+            source = None if layer is None else layer.source
             if source is None or track.state != "running" or not track.packets:
                 continue
             timestamp = (source.rtp_time(now, offset) + track.timestamp_offset) & TIMESTAMP_MASK
@@ -140,7 +144,8 @@ class ReceiverSession(Session):
     def track_stats(self) -> list[control.TrackStats]:
         found: list[control.TrackStats] = []
         for track, _negotiated in self._tracks:
-            source = self._output.track(track.kind).source
+            layer = self._output.track_of(track)
+            source = None if layer is None else layer.source
             found.append(
                 control.TrackStats(
                     kind=track.kind,

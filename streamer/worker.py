@@ -150,7 +150,7 @@ class Worker:
                 live=output.live,
                 generation=output.generation,
                 piped=output.publisher_id in self._pipes,
-                tracks=[described(track, codec) for track, codec in output.tracks()],
+                tracks=[described(track, codec) for track, codec in output.published()],
             )
         )
 

@@ -167,7 +167,9 @@ def test_ssrcs_of_the_offer_are_handed_on() -> None:
     assert (video.ssrc, video.rtx_ssrc) == (3735928559, 3405691582)
     simulcast = publish(OFFERS["chromium-whip-simulcast"])
     assert simulcast.tracks[1].ssrc is None
-    assert "a=simulcast" not in simulcast.answer and "a=rid" not in simulcast.answer
+    assert simulcast.tracks[1].rids == ("l", "m", "h")
+    assert "a=simulcast:recv l;m;h" in simulcast.answer
+    assert "a=rid:m recv" in simulcast.answer
 
 
 def test_publisher_extensions_leave_out_what_nobody_reads() -> None:
@@ -568,7 +570,7 @@ async def test_chromium_takes_every_answer() -> None:
             assert result["state"] == "stable"
             assert result["directions"] == ["sendonly", "sendonly"]
             assert result["sending"] == [f"video/{codec}", "video/rtx"]
-            assert result["encodings"] == 1
+            assert result["encodings"] == max(1, len(media.tracks[1].rids))
             assert (media.tracks[1].ssrc is None) == simulcast
         for codec in VIDEO_CODECS:
             wish = {"role": "receiver", "codec": codec, "simulcast": False}

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from streamer import control, rtp, srtp
 from streamer.delay import DelayHistogram
 from streamer.description import Codec
-from streamer.output import Output
+from streamer.output import Feed, Output
 from streamer.publisher import PublishedTrack
 from streamer.receiver import ReceiverTrack
 from streamer.rtp import Packet
@@ -72,10 +72,7 @@ class Bench:
         self.video = PublishedTrack("video", "vp8", 90000, 96, ssrc=1, answers_pli=self.answers_pli)
         self.audio = PublishedTrack("audio", "opus", 48000, 111, ssrc=2)
         self.output.begin(
-            publisher_id,
-            {"video": (self.video, VP8), "audio": (self.audio, OPUS)},
-            self.ask,
-            now,
+            publisher_id, [Feed(self.video, VP8, self.ask), Feed(self.audio, OPUS, self.ask)], now
         )
 
     def ask(self) -> None:
@@ -89,13 +86,14 @@ class Bench:
         track = ReceiverTrack(name, "video", 77, 78)
         path = MemoryPath()
         track.connect(path, srtp.SrtpContext(profile, key, outbound=True))
-        self.output.video.attach(track, Negotiated(types or {"vp8": (100, 101)}), now)  # type: ignore[arg-type]
+        negotiated = Negotiated(types or {"vp8": (100, 101)})
+        self.output.attach(track, negotiated, now)  # type: ignore[arg-type]
         return track, path, srtp.SrtpContext(profile, key, outbound=False)
 
     def send(self, seq: int, payload: bytes, now: float = 0.0, *, marker: bool = True) -> None:
         packet = Packet(96, marker, seq, seq * 3000, 1, payload, (), now)
         if self.video.receive(packet):
-            self.output.video.pending.append(packet)
+            self.output.layers[0].pending.append(packet)
         self.output.flush(now)
 
 
@@ -128,12 +126,12 @@ def test_the_first_key_frame_counts_when_its_last_packet_is_sent() -> None:
     bench.receiver("a")
     packet = Packet(96, False, 1, 3000, 1, KEY)
     bench.video.receive(packet)
-    bench.output.video.pending.append(packet)
+    bench.output.layers[0].pending.append(packet)
     bench.output.flush(0.0)
     assert bench.first_keyframes == []
     last = Packet(96, True, 2, 3000, 1, b"\x00rest")
     bench.video.receive(last)
-    bench.output.video.pending.append(last)
+    bench.output.layers[0].pending.append(last)
     bench.output.flush(0.0)
     assert bench.first_keyframes == ["a"]
 
@@ -169,7 +167,7 @@ def test_the_old_publishers_end_does_not_touch_its_successor() -> None:
     bench.output.end("p1", 0.0)
     assert bench.output.publisher_id == "p2"
     bench.output.end("p2", 0.0)
-    assert bench.output.video.source is None
+    assert bench.output.layers[0].source is None
 
 
 def test_a_receiver_without_the_published_codec_gets_nothing_and_harms_nobody() -> None:
@@ -187,7 +185,7 @@ def test_a_nack_is_answered_with_the_original_inside_an_rtx_packet() -> None:
     bench.send(1, KEY)
     bench.send(2, DELTA)
     lost = opened(path, inbound)[1].seq
-    bench.output.video.resend(track, [lost, lost + 500], 1.0)
+    bench.output.layers[0].resend(track, [lost, lost + 500], 1.0)
     resent = opened(path, inbound)
     assert [p.payload for p in resent] == [lost.to_bytes(2, "big") + DELTA]
     assert (resent[0].ssrc, resent[0].payload_type) == (78, 101)
@@ -199,7 +197,7 @@ def test_a_receiver_that_left_gets_nothing_more() -> None:
     track, path, _inbound = bench.receiver("a")
     bench.send(1, KEY)
     path.sent.clear()
-    bench.output.video.detach(track)
+    bench.output.detach(track, 0.0)
     bench.send(2, DELTA)
     assert path.sent == []
     bench.output.end("p1", 0.0)
