@@ -207,6 +207,9 @@ class TrackStats(msgspec.Struct, frozen=True, kw_only=True):
     nacks: int = 0
     retransmissions: int = 0
     keyframe_requests: int = 0
+    rate_kbps: float = 0.0
+    layer: int | None = None
+    """For a receiver's picture: which of the publisher's layers it gets, None for none."""
 
 
 class SessionStats(msgspec.Struct, frozen=True, kw_only=True):

@@ -497,6 +497,15 @@ class Output:
         """The layers that are published now, in the publisher's order."""
         return [layer for layer in self.layers if layer.source is not None]
 
+    def layers_by_rate(self) -> list[int]:
+        """Indices of the present layers that carry packets, the smallest rate first."""
+        sending = [
+            (layer.source.rate_bps, index)
+            for index, layer in enumerate(self.layers)
+            if layer.source is not None and layer.source.rate_bps > 0
+        ]
+        return [index for _rate, index in sorted(sending)]
+
     @property
     def tracks(self) -> list[OutputTrack]:
         """Sound first: it must never wait behind a picture of the same batch."""

@@ -18,6 +18,7 @@ from .rtp import SEQ_MASK, TIMESTAMP_MASK, Packet
 
 VIDEO_HISTORY_PACKETS = 2048  # 8 s of 2 Mbit/s: longer than a key-frame interval of a camera
 AUDIO_HISTORY_PACKETS = 128  # 2.5 s of Opus
+RATE_WINDOW_S = 0.5
 
 Kind = Literal["audio", "video"]
 
@@ -30,6 +31,8 @@ class PublishedTrack:
         "_is_keyframe",
         "_keyframe_timestamp",
         "_last_transit",
+        "_rate_bytes",
+        "_rate_since",
         "_received_prior",
         "answers_pli",
         "base_seq",
@@ -52,6 +55,7 @@ class PublishedTrack:
         "nacks",
         "packets",
         "payload_type",
+        "rate_bps",
         "recovered",
         "rtx_payload_type",
         "rtx_ssrc",
@@ -92,6 +96,9 @@ class PublishedTrack:
         self._last_transit: float | None = None
         self._expected_prior = 0
         self._received_prior = 0
+        self._rate_bytes = 0
+        self._rate_since: float | None = None
+        self.rate_bps = 0.0
         self.base_seq: int | None = None
         self.highest_seq = 0
         self.cycles = 0
@@ -166,6 +173,18 @@ class PublishedTrack:
             if difference < self.clock_rate * 10:  # a wrapped timestamp is not jitter
                 self.jitter += (difference - self.jitter) / 16.0
         self._last_transit = transit
+
+    def measure_rate(self, now: float) -> None:
+        """Update `rate_bps`, smoothed over some seconds; call a few times a second."""
+        if self._rate_since is None or self.base_seq is None:
+            self._rate_since, self._rate_bytes = now, self.bytes
+            return
+        elapsed = now - self._rate_since
+        if elapsed < RATE_WINDOW_S:
+            return
+        rate = (self.bytes - self._rate_bytes) * 8 / elapsed
+        self.rate_bps = rate if not self.rate_bps else 0.7 * self.rate_bps + 0.3 * rate
+        self._rate_since, self._rate_bytes = now, self.bytes
 
     def sender_report(self, report: rtcp.SenderReport, now: float) -> None:
         self.sr_ntp = report.ntp

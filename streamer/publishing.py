@@ -239,6 +239,7 @@ class PublisherSession(Session):
                 nacks=track.nacks,
                 retransmissions=track.recovered,
                 keyframe_requests=track.keyframe_requests,
+                rate_kbps=round(track.rate_bps / 1000, 1),
             )
             for track in (feed.source for feed in self._feeds)
         ]

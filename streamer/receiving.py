@@ -7,15 +7,20 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import msgspec
+
 from . import control, rtcp
+from .bandwidth import DownlinkEstimate
+from .layers import AUDIO_ONLY, LayerSelector
 from .negotiation import ReceiverMedia
 from .negotiation import ReceiverTrack as NegotiatedTrack
-from .output import Output
+from .output import Output, OutputTrack
 from .receiver import ReceiverTrack
 from .rtp import TIMESTAMP_MASK
 from .session import Role, Session
 
 REPORT_INTERVAL_S = 2.0
+OVERHEAD_BYTES = 12  # of the RTP header: REMB counts it, `octets` does not
 
 
 class ReceiverSession(Session):
@@ -37,7 +42,8 @@ class ReceiverSession(Session):
         self._cname = media.cname
         # Spread the reports of many receivers over the interval.
         self._next_report = self.created_at + secrets.randbelow(1000) / 1000 * REPORT_INTERVAL_S
-        self._remb_kbps: float | None = None
+        self._estimate = DownlinkEstimate(self.created_at)
+        self._selector: LayerSelector | None = None
         self._tracks: list[tuple[ReceiverTrack, NegotiatedTrack]] = [
             (
                 ReceiverTrack(self.id, negotiated.kind, negotiated.ssrc, negotiated.rtx_ssrc),
@@ -69,7 +75,7 @@ class ReceiverSession(Session):
     def on_rtcp(self, packets: Sequence[rtcp.AnyPacket], now: float) -> None:
         for packet in packets:
             if isinstance(packet, rtcp.ReceiverReport | rtcp.SenderReport):
-                self._reports(packet.blocks)
+                self._reports(packet.blocks, now)
             elif isinstance(packet, rtcp.Nack):
                 track = self._by_ssrc.get(packet.media_ssrc)
                 if track is not None:
@@ -84,7 +90,7 @@ class ReceiverSession(Session):
                 for ssrc, _number in packet.requests:
                     self._picture_lost(ssrc, now)
             elif isinstance(packet, rtcp.Remb):
-                self._remb_kbps = packet.bitrate_bps / 1000
+                self._estimate.remb(packet.bitrate_bps, now)
 
     def _picture_lost(self, ssrc: int, now: float) -> None:
         track = self._by_ssrc.get(ssrc)
@@ -92,12 +98,15 @@ class ReceiverSession(Session):
         if track is not None and track.kind == "video" and layer is not None:
             layer.picture_lost(track, now)
 
-    def _reports(self, blocks: Sequence[rtcp.ReportBlock]) -> None:
+    def _reports(self, blocks: Sequence[rtcp.ReportBlock], now: float) -> None:
+        kinds = {track.kind for track in self._by_ssrc.values()}
         for block in blocks:
             track = self._by_ssrc.get(block.ssrc)
             if track is None:
                 continue
             track.report(block)
+            if track.kind == "video" or "video" not in kinds:
+                self._estimate.report(block.fraction_lost / 256, now)
             if block.lsr:
                 # RFC 3550 section 6.4.1: round trip = arrival − LSR − DLSR, in 1/65536 s.
                 arrival = rtcp.ntp_from_unix(time.time()) >> 16 & 0xFFFFFFFF
@@ -105,7 +114,39 @@ class ReceiverSession(Session):
                 if round_trip < 60 * 65536:
                     self.rtt_s = round_trip / 65536
 
+    # --- choice of layer -----------------------------------------------------------------------
+
+    def _choose_layer(self, now: float) -> None:
+        """Send this viewer the largest layer of the picture that its line carries."""
+        output = self._output
+        total = sum(track.octets + OVERHEAD_BYTES * track.packets for track, _ in self._tracks)
+        self._estimate.sent(total, now)
+        order = output.layers_by_rate()
+        if len(order) < 2:
+            self._selector = None
+            return
+        rates = [self._rate_of(output.layers[index]) for index in order]
+        sound = self._rate_of(output.audio)
+        for track, _negotiated in self._tracks:
+            if track.kind != "video":
+                continue
+            current = output.layer_index(track)
+            if self._selector is None:
+                first = order.index(current) if current in order else len(order) // 2
+                self._selector = LayerSelector(first, now)
+            choice = self._selector.choose(rates, sound, self._estimate, now)
+            wanted = None if choice == AUDIO_ONLY else order[choice]
+            if wanted != track.preferred_layer or (wanted is None) != (current is None):
+                output.select(track, wanted, now)
+
+    @staticmethod
+    def _rate_of(track: OutputTrack) -> float:
+        return 0.0 if track.source is None else track.source.rate_bps
+
+    # --- reports -------------------------------------------------------------------------------
+
     def periodic(self, now: float) -> None:
+        self._choose_layer(now)
         if now < self._next_report:
             return
         self._next_report = now + REPORT_INTERVAL_S
@@ -128,17 +169,10 @@ class ReceiverSession(Session):
                 )
             )
 
-    @property
-    def remb_kbps(self) -> float | None:
-        return self._remb_kbps
-
     def stats(self, now: float) -> control.SessionStats:
-        base = super().stats(now)
-        if self._remb_kbps is None:
-            return base
-        return control.SessionStats(
-            **{name: getattr(base, name) for name in base.__struct_fields__ if name != "remb_kbps"},
-            remb_kbps=self._remb_kbps,
+        remb_bps = self._estimate.remb_bps
+        return msgspec.structs.replace(
+            super().stats(now), remb_kbps=None if remb_bps is None else remb_bps / 1000
         )
 
     def track_stats(self) -> list[control.TrackStats]:
@@ -159,6 +193,7 @@ class ReceiverSession(Session):
                     nacks=track.nacks,
                     retransmissions=track.resent,
                     keyframe_requests=track.keyframe_requests,
+                    layer=self._output.layer_index(track) if track.kind == "video" else None,
                 )
             )
         return found

@@ -127,6 +127,8 @@ class Worker:
             for ufrag in session.ice.take_retired_ufrags():
                 self._by_ufrag.pop(ufrag, None)
         for output in list(self.outputs.values()):
+            for track, _codec in output.published():
+                track.measure_rate(now)
             if output.news(now):
                 self._tell(output)
             if output.unused:
