@@ -42,6 +42,7 @@ MAX_PATHS_PER_SESSION = 6
 MAX_PENDING_TCP = 512
 TCP_FIRST_CHECK_S = 10.0
 TCP_READ_BYTES = 65536
+PORT_TRIES = 20
 
 inbox = PinnedBuffer(65536)
 
@@ -99,23 +100,38 @@ class Port:
     def open(self, binds: Sequence[control.Address]) -> None:
         """Bind every address, UDP and TCP. Raises OSError when one is taken."""
         for bind in binds:
-            family = socket.AF_INET6 if ":" in bind.host else socket.AF_INET
-            udp = self._bind_udp(family, (bind.host, bind.port))
+            for attempt in range(PORT_TRIES):
+                try:
+                    self._open_pair(bind)
+                    break
+                except OSError:
+                    # A port that the kernel chose for UDP may be taken for TCP: choose again.
+                    if bind.port or attempt == PORT_TRIES - 1:
+                        raise
+
+    def _open_pair(self, bind: control.Address) -> None:
+        """Listen on one address, UDP and TCP with the same port."""
+        family = socket.AF_INET6 if ":" in bind.host else socket.AF_INET
+        udp = self._bind_udp(family, (bind.host, bind.port))
+        tcp = socket.socket(family, socket.SOCK_STREAM)
+        try:
             if family == socket.AF_INET:
                 udp.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
             else:
                 udp.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVPKTINFO, 1)
-            self._udp.append(udp)
-            self._loop.add_reader(udp.fileno(), self._read_unconnected, udp)
-            tcp = socket.socket(family, socket.SOCK_STREAM)
-            tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
                 tcp.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             tcp.bind((bind.host, udp.getsockname()[1]))
             tcp.listen(256)
             tcp.setblocking(False)
-            self._tcp.append(tcp)
-            self._loop.add_reader(tcp.fileno(), self._accept, tcp)
+        except OSError:
+            udp.close()
+            tcp.close()
+            raise
+        self._udp.append(udp)
+        self._loop.add_reader(udp.fileno(), self._read_unconnected, udp)
+        self._tcp.append(tcp)
+        self._loop.add_reader(tcp.fileno(), self._accept, tcp)
 
     @staticmethod
     def _bind_udp(family: int, address: tuple[str, int]) -> socket.socket:

@@ -527,8 +527,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m streamer.worker", description=__doc__)
     parser.add_argument("--fd", type=int, required=True, help="the inherited control socket")
     arguments = parser.parse_args()
-    # Ctrl-C goes to the whole process group: the control process decides when we stop.
+    # Ctrl-C and a service manager's SIGTERM go to the whole process group: the control process
+    # decides when we stop, and when it is gone its socket closes.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     return uvloop.run(run(socket.socket(fileno=arguments.fd)))
 
 
