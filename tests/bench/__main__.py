@@ -1,0 +1,164 @@
+"""`make bench`: runs the measurements, prints their tables and writes bench-results/*.json."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from . import climit, machine, parts, relay
+from .house import open_house
+
+RESULTS = Path("bench-results")
+DEFAULT_RECEIVERS = (30, 100, 300)
+
+
+def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    cells = [[str(cell) for cell in row] for row in [head, *rows]]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
+    print(f"\n{title}")
+    for row in cells:
+        print("  " + "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)))
+
+
+def _limit() -> float | None:
+    reason = climit.build()
+    if reason is not None:
+        print(f"  no C limit to compare with: {reason}")
+        return None
+    return min(climit.us_per_packet(300) for _ in range(3))
+
+
+def bench_parts() -> dict[str, object]:
+    """The steps of the hot loop, and the loop against the C limit."""
+    limit = _limit()
+    rows = parts.rows()
+    _table(
+        "One forwarded packet, CPU µs (1,134 bytes before sealing)",
+        ("step", "µs", "× C limit"),
+        [
+            (name, f"{us:.2f}", f"{us / limit:.2f}" if limit and "loop" in name else "")
+            for name, us in rows.items()
+        ]
+        + ([("C limit, 300 receivers", f"{limit:.2f}", "1.00")] if limit else []),
+    )
+    return {"us": rows, "c_limit_us": limit}
+
+
+def bench_relay() -> dict[str, object]:
+    """aiortc's MediaRelay, for comparison."""
+    cost = relay.us_per_packet()
+    print(f"\naiortc MediaRelay, {relay.RECEIVERS} receivers: {cost:.0f} µs per packet")
+    return {"us": cost, "receivers": relay.RECEIVERS}
+
+
+def _get(value: object, *names: str) -> object:
+    for name in names:
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value
+
+
+def _number(value: object, digits: int = 2) -> str:
+    return f"{value:.{digits}f}" if isinstance(value, int | float) else "-"
+
+
+def bench_lesson(
+    receivers: Sequence[int], seconds: float, ramp_s: float, *, workers: int = 1, gro: bool = True
+) -> list[dict[str, object]]:
+    """The reference lesson through the real server; a fresh server for each number."""
+    limit = _limit()
+    results = []
+    rows = []
+    for count in receivers:
+        with open_house(workers, pin=workers == 1) as house:
+            result = house.load(count, ramp_s=ramp_s, seconds=seconds, gro=gro)
+        result["receivers_asked"] = count
+        result["c_limit_us"] = limit
+        results.append(result)
+        cost = _get(result, "server", "us_per_packet")
+        saturated = _get(result, "generator", "saturated_by")
+        rows.append(
+            (
+                count,
+                _get(result, "receivers", "joined"),
+                _number(cost),
+                _number(cost / limit) if limit and isinstance(cost, int | float) else "-",
+                _number(_get(result, "delay_ms", "video", "p50")),
+                _number(_get(result, "delay_ms", "video", "p99")),
+                _number(_get(result, "delay_ms", "audio", "p50")),
+                _number(_get(result, "delay_ms", "audio", "p99")),
+                _number(_get(result, "packets", "lost_percent_steady"), 3),
+                _number(_get(result, "server", "rss_kib_per_receiver"), 0),
+                _number(_get(result, "join_s", "p99")),
+                _number(_get(result, "generator", "cpu_percent"), 0),
+                ",".join(saturated) if isinstance(saturated, list) else "",
+            )
+        )
+    _table(
+        f"Reference lesson, {workers} worker(s), {seconds:.0f} s steady, joined over {ramp_s:.0f} s"
+        + ("" if gro else ", generator without GRO"),
+        (
+            "receivers",
+            "joined",
+            "µs/packet",
+            "× limit",
+            "video p50 ms",
+            "p99",
+            "audio p50 ms",
+            "p99",
+            "lost %",
+            "KiB/recv",
+            "join p99 s",
+            "gen CPU %",
+            "generator limit",
+        ),
+        rows,
+    )
+    return results
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("what", nargs="*", default=["parts", "relay", "lesson"])
+    parser.add_argument("--receivers", type=int, nargs="+", default=list(DEFAULT_RECEIVERS))
+    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--ramp", type=float, default=5.0)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--no-gro", action="store_true")
+    arguments = parser.parse_args()
+    benches: dict[str, Callable[[], object]] = {
+        "parts": bench_parts,
+        "relay": bench_relay,
+        "lesson": lambda: bench_lesson(
+            arguments.receivers,
+            arguments.seconds,
+            arguments.ramp,
+            workers=arguments.workers,
+            gro=not arguments.no_gro,
+        ),
+    }
+    unknown = [name for name in arguments.what if name not in benches]
+    if unknown:
+        parser.error(f"unknown: {', '.join(unknown)}; choose from {', '.join(benches)}")
+    print(json.dumps(machine.describe()))
+    if not machine.can_pin():
+        print("this machine has one core: server and generator share it, so no cost is printed")
+        return 1
+    if not machine.quiet():
+        print(f"NOTE: load average {os.getloadavg()[0]:.1f} before the start: figures will be high")
+    results: dict[str, object] = {"machine": machine.describe()}
+    for name in arguments.what:
+        results[name] = benches[name]()
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{time.strftime('%Y%m%d-%H%M%S')}.json"
+    path.write_text(json.dumps(results, indent=1))
+    print(f"\nwritten: {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
