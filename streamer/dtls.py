@@ -99,7 +99,16 @@ class DtlsTransport:
     with colons), RFC 8122). Raises `DtlsFailure`; after that the association is dead.
     """
 
-    __slots__ = ("_connection", "_datagrams", "_fingerprints", "_is_client", "closed", "keys")
+    __slots__ = (
+        "_connection",
+        "_datagrams",
+        "_farewell",
+        "_fingerprints",
+        "_is_client",
+        "closed",
+        "heard_after_retiring",
+        "keys",
+    )
 
     def __init__(
         self,
@@ -114,12 +123,14 @@ class DtlsTransport:
             connection.set_connect_state()
         else:
             connection.set_accept_state()
-        self._connection = connection
+        self._connection: SSL.Connection | None = connection
+        self._farewell: list[bytes] = []
         self._fingerprints = fingerprints
         self._is_client = client
         self._datagrams = 0
         self.keys: SrtpKeys | None = None
         self.closed = False
+        self.heard_after_retiring = False
 
     def start(self) -> list[bytes]:
         """Begin as a client: the ClientHello."""
@@ -127,6 +138,10 @@ class DtlsTransport:
 
     def receive(self, datagram: bytes) -> list[bytes]:
         """Take one datagram of DTLS records."""
+        connection = self._connection
+        if connection is None:
+            self.heard_after_retiring = True
+            return []
         if self.closed:
             return []
         if self.keys is None:
@@ -134,50 +149,68 @@ class DtlsTransport:
             if self._datagrams > MAX_HANDSHAKE_DATAGRAMS:
                 raise DtlsFailure("too many handshake datagrams")
         try:
-            self._connection.bio_write(datagram)
+            connection.bio_write(datagram)
         except SSL.Error:
             return []
         if self.keys is None:
             return self._advance()
-        return self._read_application_data()
+        return self._read_application_data(connection)
+
+    def retire(self) -> None:
+        """Free OpenSSL's state (some 90 KiB) when the handshake is safely over.
+
+        Our close_notify is made now, to be sent later. What the peer still says can no longer be
+        read: `heard_after_retiring` tells that it said something, most likely goodbye.
+        """
+        if self.keys is not None and self._connection is not None:
+            self._farewell = self.close()
+            self.closed = False
+            self._connection = None
 
     def timeout_s(self) -> float | None:
         """Seconds until `handle_timeout` is due, or None when no flight is outstanding."""
-        return self._connection.DTLSv1_get_timeout() if self.keys is None else None
+        if self.keys is not None or self._connection is None:
+            return None
+        return self._connection.DTLSv1_get_timeout()
 
     def handle_timeout(self) -> list[bytes]:
         """Retransmit the last flight when its timer has run out (RFC 6347 section 4.2.4)."""
-        if self.closed or self.keys is not None:
+        if self.closed or self.keys is not None or self._connection is None:
             return []
         try:
             self._connection.DTLSv1_handle_timeout()
         except SSL.Error as error:
             raise DtlsFailure(f"handshake timed out: {error}") from error
-        return self._take_datagrams()
+        return self._take_datagrams(self._connection)
 
     def close(self) -> list[bytes]:
         """Say close_notify."""
         if self.closed:
             return []
         self.closed = True
+        if self._connection is None:
+            return self._farewell
         with contextlib.suppress(SSL.Error):
             self._connection.shutdown()
-        return self._take_datagrams()
+        return self._take_datagrams(self._connection)
 
     def _advance(self) -> list[bytes]:
+        connection = self._connection
+        if connection is None:
+            return []
         try:
-            self._connection.do_handshake()
+            connection.do_handshake()
         except SSL.WantReadError:
-            return self._take_datagrams()
+            return self._take_datagrams(connection)
         except SSL.Error as error:
             self.closed = True
             raise DtlsFailure(f"handshake failed: {error}") from error
-        datagrams = self._take_datagrams()
-        self._finish()
+        datagrams = self._take_datagrams(connection)
+        self._finish(connection)
         return datagrams
 
-    def _finish(self) -> None:
-        certificate = self._connection.get_peer_certificate(as_cryptography=True)
+    def _finish(self, connection: SSL.Connection) -> None:
+        certificate = connection.get_peer_certificate(as_cryptography=True)
         der = b"" if certificate is None else certificate.public_bytes(serialization.Encoding.DER)
         if not any(
             algorithm in DIGESTS
@@ -188,13 +221,11 @@ class DtlsTransport:
         ):
             self.closed = True
             raise DtlsFailure("the peer's certificate does not match its a=fingerprint")
-        profile = PROFILE_BY_OPENSSL_NAME.get(self._connection.get_selected_srtp_profile())
+        profile = PROFILE_BY_OPENSSL_NAME.get(connection.get_selected_srtp_profile())
         if profile is None:
             self.closed = True
             raise DtlsFailure("no common SRTP protection profile")
-        material = self._connection.export_keying_material(
-            b"EXTRACTOR-dtls_srtp", profile.material_bytes
-        )
+        material = connection.export_keying_material(b"EXTRACTOR-dtls_srtp", profile.material_bytes)
         client_key, server_key = profile.split_keys(material)
         ours, theirs = (client_key, server_key) if self._is_client else (server_key, client_key)
         self.keys = SrtpKeys(
@@ -203,24 +234,25 @@ class DtlsTransport:
             SrtpContext(profile, theirs, outbound=False),
         )
 
-    def _read_application_data(self) -> list[bytes]:
+    def _read_application_data(self, connection: SSL.Connection) -> list[bytes]:
         try:
             while True:
-                self._connection.recv(2048)  # data channels are not ours: read and thrown away
+                connection.recv(2048)  # data channels are not ours: read and thrown away
         except SSL.WantReadError:
             pass
         except SSL.ZeroReturnError:
             self.closed = True
         except SSL.Error:
             pass  # a forged or replayed record: DTLS says to ignore it (RFC 6347 4.1.2.7)
-        return self._take_datagrams()
+        return self._take_datagrams(connection)
 
-    def _take_datagrams(self) -> list[bytes]:
+    @staticmethod
+    def _take_datagrams(connection: SSL.Connection) -> list[bytes]:
         """Cut what OpenSSL wrote into datagrams of whole records, at most MTU_BYTES each."""
         written = b""
         try:
             while True:
-                written += self._connection.bio_read(65536)
+                written += connection.bio_read(65536)
         except SSL.Error:
             pass  # WantReadError: nothing more to send
         datagrams: list[bytes] = []

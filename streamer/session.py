@@ -23,6 +23,10 @@ log = logging.getLogger(__name__)
 NEVER_CONNECTED_S = 20.0
 DISCONNECTED_AFTER_S = 8.0  # browsers check every 2.5 s or so
 IDLE_PATH_S = 5.0
+RETIRE_DTLS_S = 10.0  # longer than the peer would repeat its last handshake flight
+# After DTLS has retired a goodbye cannot be read; silence after some DTLS record tells as much, and
+# a forged record cannot end a session whose peer goes on checking.
+GOODBYE_SILENCE_S = 6.0
 MAX_RTP_BYTES = 1600  # larger would not have crossed any real network in one piece
 
 Role = Literal["publisher", "receiver"]
@@ -237,6 +241,11 @@ class Session:
 
     def tick(self, now: float) -> None:
         """Every quarter of a second once connected: consent (RFC 7675), idle paths, reports."""
+        if self.connected_at is not None and now - self.connected_at > RETIRE_DTLS_S:
+            self.dtls.retire()
+        if self.dtls.heard_after_retiring and now - self.ice.last_check > GOODBYE_SILENCE_S:
+            self.close("dtls-closed", now)
+            return
         if self.ice.expired(now):
             self.close("consent-expired", now)
             return

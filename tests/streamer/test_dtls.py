@@ -69,6 +69,32 @@ def test_close_notify_is_understood() -> None:
     assert server.close() == []
 
 
+def test_a_retired_association_still_says_goodbye_and_notices_that_it_is_spoken_to() -> None:
+    server, client = pair()
+    shake(server, client)
+    server.retire()
+    assert server.keys is not None
+    assert not server.closed
+    for datagram in client.close():
+        assert server.receive(datagram) == []
+    assert server.heard_after_retiring
+    goodbye = server.close()
+    assert goodbye
+    fresh_server, fresh_client = pair()
+    shake(fresh_server, fresh_client)
+    fresh_server.retire()
+    for datagram in fresh_server.close():
+        fresh_client.receive(datagram)
+    assert fresh_client.closed
+
+
+def test_an_unfinished_handshake_does_not_retire() -> None:
+    server, client = pair()
+    server.receive(client.start()[0])
+    server.retire()
+    assert server.timeout_s() is not None
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.binary(max_size=300), max_size=5))
 def test_garbage_before_the_handshake_is_ignored_or_ends_it(datagrams: list[bytes]) -> None:
