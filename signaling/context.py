@@ -1,0 +1,82 @@
+"""What the HTTP handlers share: the parts of the control process, and the gates in front of it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from signaling.config_model import Config, Limits
+from signaling.problems import Problem
+from signaling.ratelimit import CodeGuard, KeyedBuckets, TokenBucket, network
+from signaling.tokens import TokenAuthority
+
+if TYPE_CHECKING:
+    from signaling.configuring import Configuring
+    from signaling.desk import Desk
+    from signaling.events import Hub
+    from signaling.lessons import LessonRegistry
+    from signaling.supervisor import Supervisor
+
+# A school behind one address opens all its pages in the same minute: ten seconds' worth, at least
+# a thousand requests, may come at once.
+BURST_S = 10.0
+LEAST_BURST = 1000.0
+
+
+class Gates:
+    """The rate limits in front of the handlers. Each raises Problem `too-many-requests`."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._requests = KeyedBuckets(*_request_rate(limits))
+        self._joins = TokenBucket(limits.joins_per_second, limits.joins_burst)
+        self._codes = CodeGuard(limits.wrong_codes_per_10min)
+
+    def configure(self, limits: Limits) -> None:
+        self._requests.configure(*_request_rate(limits))
+        self._joins.rate, self._joins.burst = limits.joins_per_second, limits.joins_burst
+        self._codes.configure(limits.wrong_codes_per_10min)
+
+    def request(self, address: str) -> None:
+        """Any request that costs us something, from an address."""
+        _pass(self._requests.take(network(address), monotonic()))
+
+    def join(self) -> None:
+        """A media session that is about to be opened with a valid token, from wherever."""
+        _pass(self._joins.take(monotonic()))
+
+    def code(self, address: str) -> None:
+        """A join code that is about to be looked up."""
+        _pass(self._codes.wait_s(address, monotonic()))
+
+    def wrong_code(self, address: str) -> None:
+        self._codes.wrong(address, monotonic())
+
+
+def _request_rate(limits: Limits) -> tuple[float, float]:
+    rate = limits.per_ip_requests_per_second
+    return rate, max(LEAST_BURST, rate * BURST_S)
+
+
+def _pass(wait_s: float) -> None:
+    if wait_s:
+        raise Problem("too-many-requests", retry_after=min(600, math.ceil(wait_s)))
+
+
+@dataclass(slots=True, kw_only=True)
+class Context:
+    """Everything a handler may need. `base_url` is how other machines reach the pages."""
+
+    configuring: Configuring
+    tokens: TokenAuthority
+    registry: LessonRegistry
+    desk: Desk
+    hub: Hub
+    supervisor: Supervisor
+    gates: Gates
+    base_url: str = ""
+
+    @property
+    def config(self) -> Config:
+        return self.configuring.config

@@ -1,0 +1,402 @@
+"""The media desk: opens, patches and closes media sessions, and acts on what workers tell.
+
+Places are decided before anything is awaited, so that concurrent joins can never exceed a cap;
+whatever fails after that gives the place back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterable
+from time import monotonic
+from typing import Protocol
+
+from signaling import refusals
+from signaling.admission import Admitted, Offer
+from signaling.config_model import Config
+from signaling.lessons import Lesson, LessonRegistry, OutputStream
+from signaling.placement import Placement
+from signaling.presence import Seat
+from signaling.problems import Problem
+from signaling.sessions import JoinTimes, Kind, MediaSession, SessionTable
+from signaling.store.database import Store
+from signaling.supervisor import Supervisor, WorkerRefusedError, WorkerUnavailableError
+from signaling.tokens import Claims
+from streamer import control
+
+log = logging.getLogger(__name__)
+
+# How often the turns of waiting pages are kept alive: the shortest turn lasts three seconds.
+TOUCH_S = 1.0
+
+
+class Audience(Protocol):
+    """Those who are told: the pages."""
+
+    def changed(self, lesson: Lesson) -> None: ...
+    def offered(self, lesson: Lesson, stream: OutputStream, offers: Iterable[Offer]) -> None: ...
+    def rejoin(self, sessions: Iterable[MediaSession]) -> None: ...
+    def released(self, lesson: Lesson, seat: Seat, reason: str) -> None: ...
+    def ended(self, lesson: Lesson) -> None: ...
+    def touch_waiting(self, lesson: Lesson, now: float) -> None: ...
+
+
+class Desk:
+    """All media sessions of the server."""
+
+    def __init__(
+        self,
+        config: Callable[[], Config],
+        registry: LessonRegistry,
+        store: Store,
+        supervisor: Supervisor,
+        audience: Audience,
+    ) -> None:
+        self.sessions = SessionTable()
+        self.refused: Counter[str] = Counter()
+        self.join_times = JoinTimes()
+        self.placement = Placement(len(supervisor.workers))
+        self.draining = False
+        self._config = config
+        self._registry = registry
+        self._store = store
+        self._supervisor = supervisor
+        self._audience = audience
+        self._next_touch = 0.0
+        self._lost: dict[int, list[MediaSession]] = {}
+        self._errands: set[asyncio.Task[None]] = set()
+
+    # --- open ----------------------------------------------------------------------------------
+
+    async def open_publisher(
+        self, lesson: Lesson, stream_name: str, claims: Claims, offer: str
+    ) -> tuple[MediaSession, str]:
+        """A session that sends the stream, in place of whichever did before; and the answer."""
+        stream = lesson.stream(stream_name)
+        self._require_room()
+        settings = self._registry.settings(lesson.mode, stream_name)
+        session = self._add("publisher", lesson, stream, claims)
+        opened = await self._open(
+            session,
+            control.OpenPublisher(
+                request_id=0,
+                session_id=session.id,
+                output_id=lesson.output_id(stream_name),
+                offer=offer,
+                video_codecs=list(settings.codecs),
+                video_kbps=settings.video_kbps,
+                audio_kbps=settings.audio_kbps,
+            ),
+        )
+        if session in self.sessions:
+            stream.publisher = session.id
+        return session, opened.answer
+
+    async def open_receiver(
+        self, lesson: Lesson, stream_name: str, claims: Claims, offer: str, ticket: str | None
+    ) -> tuple[MediaSession, str]:
+        """A session that receives the stream, and the answer.
+
+        Raises Problem `receiver-cap-reached` with the place in the waiting list.
+        """
+        stream = lesson.stream(stream_name)
+        self._require_room()
+        seat = None
+        if claims.seat is not None:
+            seat = self._registry.known_seat(lesson, claims.seat, claims.name or "", claims.role)
+        session = self._add("receiver", lesson, stream, claims)
+        decision = stream.admission.request(
+            seat.id if seat is not None else claims.sub,
+            session.id,
+            monotonic(),
+            ticket=ticket,
+            unique=seat is not None,
+        )
+        if not isinstance(decision, Admitted):
+            self.sessions.remove(session)
+            self._audience.changed(lesson)
+            self.refused[refusals.reason(decision)] += 1
+            raise refusals.at_the_cap(stream, decision)
+        try:
+            if seat is None:
+                seat = self._registry.new_seat(
+                    lesson, claims.name or "", claims.role, durable=False
+                )
+        except Problem:
+            self._forget(session, hold=False, goodbye=True)
+            raise
+        session.seat = seat
+        lesson.roster.session_opened(seat, stream_name, session.id)
+        if seat.durable:
+            self._store.take_place(lesson.id, stream_name, seat.id)
+        replaced = self.sessions.get(decision.replaced_session)
+        if replaced is not None:
+            self.sessions.remove(replaced)
+            self._tell_worker(replaced, "replaced")
+        self._audience.changed(lesson)
+        opened = await self._open(
+            session,
+            control.OpenReceiver(
+                request_id=0,
+                session_id=session.id,
+                output_id=lesson.output_id(stream_name),
+                offer=offer,
+            ),
+        )
+        return session, opened.answer
+
+    def _require_room(self) -> None:
+        if self.draining:
+            raise Problem("draining")
+        if len(self.sessions) >= self._config().limits.sessions:
+            self.refused["too-many-sessions"] += 1
+            raise Problem("too-many-sessions")
+
+    def _add(
+        self,
+        kind: Kind,
+        lesson: Lesson,
+        stream: OutputStream,
+        claims: Claims,
+    ) -> MediaSession:
+        ready = [w.index for w in self._supervisor.workers if w.ready.is_set()]
+        worker = self.placement.place(lesson.id, self.sessions.per_lesson, ready)
+        # 128 random bits: the location that holds this id cannot be guessed (RFC 9725 section 4.3).
+        session = MediaSession(secrets.token_urlsafe(16), kind, lesson, stream, worker, claims)
+        self.sessions.add(session)
+        return session
+
+    async def _open(
+        self, session: MediaSession, request: control.OpenPublisher | control.OpenReceiver
+    ) -> control.Opened:
+        try:
+            reply = await self._supervisor.request(session.worker, request)
+        except WorkerRefusedError as error:
+            self.refused[error.code] += 1
+            # A seat keeps its place when it can come back with an offer that works.
+            self._forget(session, hold=error.code == "internal", goodbye=False)
+            raise refusals.by_worker(error) from error
+        except WorkerUnavailableError as error:
+            log.warning("a session could not be opened: %s", error)
+            self.refused["worker-unavailable"] += 1
+            self._forget(session, hold=True, goodbye=False)
+            self._tell_worker(session, "abandoned")
+            raise Problem("worker-unavailable") from error
+        if session.lesson.ended_at is not None:
+            raise Problem("lesson-ended")
+        if not isinstance(reply, control.Opened):
+            raise TypeError(f"a worker answered {type(reply).__name__} to a request to open")
+        session.etag = reply.etag
+        return reply
+
+    # --- patch and close -----------------------------------------------------------------------
+
+    async def patch(self, session: MediaSession, fragment: str, if_match: str) -> control.Patched:
+        """Hand an ICE fragment to the worker; the session's tag is then the one it answers."""
+        request = control.PatchSession(
+            request_id=0, session_id=session.id, fragment=fragment, if_match=if_match
+        )
+        try:
+            reply = await self._supervisor.request(session.worker, request)
+        except WorkerRefusedError as error:
+            raise refusals.by_worker(error) from error
+        except WorkerUnavailableError as error:
+            raise Problem("worker-unavailable") from error
+        if not isinstance(reply, control.Patched):
+            raise TypeError(f"a worker answered {type(reply).__name__} to a patch")
+        session.etag = reply.etag
+        return reply
+
+    def close(self, session: MediaSession) -> None:
+        """The client has ended its session: its place goes to the next at once."""
+        self._forget(session, hold=False, goodbye=True)
+        self._tell_worker(session, "deleted")
+
+    def end_lesson(self, lesson: Lesson) -> None:
+        """End a lesson: nobody sends or receives it any more, and all are told."""
+        if lesson.ended_at is not None:
+            return
+        for session in self._of_lesson(lesson):
+            self.sessions.remove(session)
+        self._registry.end(lesson)
+        worker = self.placement.place(lesson.id, self.sessions.per_lesson)
+        for name in lesson.streams:
+            self._errand(
+                worker,
+                control.CloseOutput(
+                    request_id=0, output_id=lesson.output_id(name), reason="lesson-ended"
+                ),
+            )
+        self.placement.forget(lesson.id)
+        self._audience.ended(lesson)
+
+    def release_seat(self, lesson: Lesson, seat: Seat, reason: str) -> None:
+        """Take a seat's places back, for good."""
+        for session in [s for s in self._of_lesson(lesson) if s.seat is seat]:
+            self._forget(session, hold=False, goodbye=True)
+            self._tell_worker(session, "released")
+        self._registry.release_seat(lesson, seat)
+        self._give_up(lesson, seat)
+        self._audience.released(lesson, seat, reason)
+        self._audience.changed(lesson)
+
+    def set_cap(self, lesson: Lesson, stream: OutputStream, cap: int) -> None:
+        """Change a cap while the lesson runs: raising offers places, lowering drops nobody."""
+        self._offered(lesson, stream, stream.admission.set_cap(cap, monotonic()))
+        self._registry.cap_changed(lesson)
+        self._audience.changed(lesson)
+
+    # --- what workers tell ---------------------------------------------------------------------
+
+    def notified(self, worker: int, message: control.AnyNotification) -> None:
+        """Act on a worker's notification. While draining all sessions end, which means nothing."""
+        if self.draining:
+            return
+        if isinstance(message, control.SessionChanged):
+            session = self.sessions.get(message.session_id)
+            if session is not None:
+                self._session_changed(session, message)
+        elif isinstance(message, control.OutputChanged):
+            self._output_changed(message)
+        elif isinstance(message, control.FirstKeyframe):
+            self.join_times.observe(message.after_s)
+
+    def _session_changed(self, session: MediaSession, message: control.SessionChanged) -> None:
+        session.state = message.state
+        if message.state == "closed":
+            log.info("%s %s closed: %s", session.kind, session.id[:6], message.reason)
+            if message.reason == "replaced" and session.kind == "publisher":
+                self.sessions.remove(session)  # the stream goes on: another publisher has it
+            else:
+                self._forget(session, hold=True, goodbye=False)
+        elif session.seat is not None:
+            connected = message.state == "connected"
+            session.lesson.roster.session_connected(session.seat, session.stream.name, connected)
+            self._audience.changed(session.lesson)
+
+    def _output_changed(self, message: control.OutputChanged) -> None:
+        lesson_id, _, stream_name = message.output_id.partition("/")
+        lesson = self._registry.get(lesson_id)
+        stream = lesson.streams.get(stream_name) if lesson is not None else None
+        if lesson is None or stream is None:
+            return
+        stream.live = message.live
+        if message.live:
+            self._registry.started(lesson)
+        self._audience.changed(lesson)
+
+    def worker_lost(self, worker: int) -> None:
+        """Its sessions are gone; seats keep their places, and are called back when it is ready."""
+        lost = [session for session in self.sessions if session.worker == worker]
+        for session in lost:
+            self._forget(session, hold=True, goodbye=False)
+        self._lost.setdefault(worker, []).extend(lost)
+        for lesson_id in self.placement.lessons_on(worker):
+            lesson = self._registry.get(lesson_id)
+            if lesson is not None:
+                for stream in lesson.streams.values():
+                    stream.live = False
+                self._audience.changed(lesson)
+
+    def worker_ready(self, worker: int) -> None:
+        self._audience.rejoin(self._lost.pop(worker, []))
+
+    # --- time ----------------------------------------------------------------------------------
+
+    def tick(self, now: float) -> None:
+        """Let offers, holds and lost seats lapse. Called a few times a second."""
+        hold_s = self._config().limits.seat_hold_s
+        touch = now >= self._next_touch
+        if touch:
+            self._next_touch = now + TOUCH_S
+        for lesson in self._registry.running():
+            if touch:
+                self._audience.touch_waiting(lesson, now)
+            changed = False
+            for stream in lesson.streams.values():
+                deadline = stream.admission.next_deadline()
+                if deadline is not None and deadline <= now:
+                    changed |= self._expire(lesson, stream, now)
+            for seat in lesson.roster.expire(now, hold_s):
+                self._give_up(lesson, seat)
+                changed = True
+            if changed:
+                self._audience.changed(lesson)
+
+    def _expire(self, lesson: Lesson, stream: OutputStream, now: float) -> bool:
+        expired = stream.admission.expire(now)
+        for dropped in expired.dropped:
+            if dropped.reason == "hold-expired":
+                self._store.free_place(lesson.id, stream.name, dropped.identity)
+        self._offered(lesson, stream, expired.offers)
+        return bool(expired.offers or expired.dropped)
+
+    def end_idle(self) -> None:
+        for lesson in self._registry.idle():
+            log.info("lesson %s ends: nobody has used it for long", lesson.id)
+            self.end_lesson(lesson)
+
+    # --- inside --------------------------------------------------------------------------------
+
+    def _of_lesson(self, lesson: Lesson) -> list[MediaSession]:
+        return [session for session in self.sessions if session.lesson is lesson]
+
+    def _forget(self, session: MediaSession, *, hold: bool, goodbye: bool) -> None:
+        """The session is no more: free or hold its place and tell who that concerns."""
+        if not self.sessions.remove(session):
+            return
+        lesson, stream, seat = session.lesson, session.stream, session.seat
+        if session.kind == "publisher":
+            if stream.publisher == session.id:
+                stream.publisher = None
+                stream.live = False
+        else:
+            now = monotonic()
+            hold = hold and seat is not None and seat.durable
+            offers = stream.admission.release(session.id, now, hold=hold)
+            if seat is not None:
+                if seat.durable and not hold:
+                    self._store.free_place(lesson.id, stream.name, seat.id)
+                lesson.roster.session_closed(seat, stream.name, session.id, now, goodbye=goodbye)
+            self._offered(lesson, stream, offers)
+        self._audience.changed(lesson)
+
+    def _give_up(self, lesson: Lesson, seat: Seat) -> None:
+        """A seat has left: what it kept without a session is free."""
+        lesson.hands.forget(seat.id)
+        for stream in lesson.streams.values():
+            self._offered(lesson, stream, stream.admission.withdraw(seat.id, monotonic()))
+            self._store.free_place(lesson.id, stream.name, seat.id)
+
+    def _offered(self, lesson: Lesson, stream: OutputStream, offers: list[Offer]) -> None:
+        if offers:
+            self._audience.offered(lesson, stream, offers)
+
+    def _tell_worker(self, session: MediaSession, reason: str) -> None:
+        self._errand(
+            session.worker,
+            control.CloseSession(request_id=0, session_id=session.id, reason=reason),
+        )
+
+    def _errand(self, worker: int, request: control.AnyRequest) -> None:
+        """Send what needs no outcome: if the worker is gone, so is the session."""
+
+        async def run() -> None:
+            try:
+                await self._supervisor.request(worker, request)
+            except (WorkerUnavailableError, WorkerRefusedError) as error:
+                log.debug("worker %d: %s", worker, error)
+
+        self._start(run())
+
+    def _start(self, work: Coroutine[object, object, None]) -> None:
+        task = asyncio.create_task(work)
+        self._errands.add(task)
+        task.add_done_callback(self._errands.discard)
+
+    async def finish_errands(self) -> None:
+        """Wait for what is under way to workers; called before they are stopped."""
+        await asyncio.gather(*self._errands)

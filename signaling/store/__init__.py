@@ -1,0 +1,1 @@
+"""What outlives the control process: the database of lessons and the generated secrets."""
