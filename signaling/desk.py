@@ -22,6 +22,7 @@ from signaling.placement import Placement
 from signaling.presence import Seat
 from signaling.problems import Problem
 from signaling.sessions import JoinTimes, Kind, MediaSession, SessionTable
+from signaling.spread import Spread, receiving_worker
 from signaling.store.database import Store
 from signaling.supervisor import Supervisor, WorkerRefusedError, WorkerUnavailableError
 from signaling.tokens import Claims
@@ -59,6 +60,7 @@ class Desk:
         self.refused: Counter[str] = Counter()
         self.join_times = JoinTimes()
         self.placement = Placement(len(supervisor.workers))
+        self.spread = Spread(supervisor, self._start)
         self.draining = False
         self._config = config
         self._registry = registry
@@ -146,6 +148,8 @@ class Desk:
                 offer=offer,
             ),
         )
+        home = self.placement.place(lesson.id, self.sessions.per_lesson)
+        self.spread.wants(lesson.output_id(stream_name), session.worker, home)
         return session, opened.answer
 
     def _require_room(self) -> None:
@@ -164,10 +168,17 @@ class Desk:
     ) -> MediaSession:
         ready = [w.index for w in self._supervisor.workers if w.ready.is_set()]
         worker = self.placement.place(lesson.id, self.sessions.per_lesson, ready)
+        if kind == "receiver" and len(self._supervisor.workers) > 1:
+            worker = receiving_worker(worker, self._loads(), ready)
         # 128 random bits: the location that holds this id cannot be guessed (RFC 9725 section 4.3).
         session = MediaSession(secrets.token_urlsafe(16), kind, lesson, stream, worker, claims)
         self.sessions.add(session)
         return session
+
+    def _loads(self) -> list[int]:
+        """How many sessions each worker has now."""
+        counts = Counter(session.worker for session in self.sessions)
+        return [counts[worker.index] for worker in self._supervisor.workers]
 
     async def _open(
         self, session: MediaSession, request: control.OpenPublisher | control.OpenReceiver
@@ -224,12 +235,12 @@ class Desk:
         self._registry.end(lesson)
         worker = self.placement.place(lesson.id, self.sessions.per_lesson)
         for name in lesson.streams:
-            self._errand(
-                worker,
-                control.CloseOutput(
-                    request_id=0, output_id=lesson.output_id(name), reason="lesson-ended"
-                ),
-            )
+            output_id = lesson.output_id(name)
+            for place in {worker} | self.spread.forget(output_id):
+                self._errand(
+                    place,
+                    control.CloseOutput(request_id=0, output_id=output_id, reason="lesson-ended"),
+                )
         self.placement.forget(lesson.id)
         self._audience.ended(lesson)
 
@@ -260,7 +271,7 @@ class Desk:
             if session is not None:
                 self._session_changed(session, message)
         elif isinstance(message, control.OutputChanged):
-            self._output_changed(message)
+            self._output_changed(worker, message)
         elif isinstance(message, control.FirstKeyframe):
             self.join_times.observe(message.after_s)
 
@@ -277,12 +288,15 @@ class Desk:
             session.lesson.roster.session_connected(session.seat, session.stream.name, connected)
             self._audience.changed(session.lesson)
 
-    def _output_changed(self, message: control.OutputChanged) -> None:
+    def _output_changed(self, worker: int, message: control.OutputChanged) -> None:
         lesson_id, _, stream_name = message.output_id.partition("/")
         lesson = self._registry.get(lesson_id)
         stream = lesson.streams.get(stream_name) if lesson is not None else None
         if lesson is None or stream is None:
             return
+        if worker != self.placement.place(lesson.id, self.sessions.per_lesson):
+            return  # a worker that has it through a pipe: the home speaks for the output
+        self.spread.changed(worker, message)
         stream.live = message.live
         if message.live:
             self._registry.started(lesson)
@@ -294,6 +308,7 @@ class Desk:
         for session in lost:
             self._forget(session, hold=True, goodbye=False)
         self._lost.setdefault(worker, []).extend(lost)
+        self.spread.worker_lost(worker)
         for lesson_id in self.placement.lessons_on(worker):
             lesson = self._registry.get(lesson_id)
             if lesson is not None:
@@ -400,3 +415,4 @@ class Desk:
     async def finish_errands(self) -> None:
         """Wait for what is under way to workers; called before they are stopped."""
         await asyncio.gather(*self._errands)
+        self.spread.close()

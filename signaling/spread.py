@@ -23,6 +23,8 @@ from streamer import control
 log = logging.getLogger(__name__)
 
 RETRY_S = 0.5
+# How many sessions more the home must have before receivers go elsewhere.
+HOME_BIAS = 20
 
 
 class Workers(Protocol):
@@ -116,7 +118,9 @@ class Spread:
                 self._fill(output_id)
 
 
-def receiving_worker(home: int, loads: Sequence[int], ready: Sequence[int], bias: int) -> int:
+def receiving_worker(
+    home: int, loads: Sequence[int], ready: Sequence[int], bias: int = HOME_BIAS
+) -> int:
     """Where to put a receiver: at home, unless another ready worker has `bias` sessions less.
 
     A pipe costs its home one more receiver's sends, so small lessons stay in one place.
