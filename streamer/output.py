@@ -18,6 +18,7 @@ from .receiver import ReceiverTrack
 from .rtp import Packet
 
 SILENT_AFTER_S = 3.0  # a publisher that sends nothing for so long is not live
+LAYER_SILENT_S = 1.5  # a layer that sends nothing for so long is paused
 RECATCH_INTERVAL_S = 2.0  # how often a receiver of a source without PLI may be caught up again
 
 
@@ -198,19 +199,44 @@ class OutputTrack:
         if not self._groups:
             return
         send_time = rtp.abs_send_time(time.time())
-        counters = self._counters
         for start in range(0, len(batch), MAX_BATCH_PACKETS):
             part = batch[start : start + MAX_BATCH_PACKETS]
             for group in self._groups.values():
                 if group.running:
-                    prepared = group.prepare(part, send_time)
-                    sent = send(prepared, group.running, received_at, self._delays)
-                    counters.rtp_packets_forwarded += sent
-                    counters.rtp_bytes_forwarded += sent * prepared.octets // len(part)
+                    self._send_running(group, part, send_time, received_at)
                 if group.waiting:
                     self._start_waiting(group, part, send_time, received_at)
             if self._finishing:
                 self._note_first_keyframes(part)
+
+    def _send_running(
+        self, group: FanoutGroup, part: list[Packet], send_time: bytes, received_at: float
+    ) -> None:
+        """To everybody; late packets only to those who were there when they were due."""
+        running = group.running
+        late = [packet.seq for packet in part if packet.late]
+        if late:
+            newcomers = [r for r in running if not all(r.covers(seq) for seq in late)]
+            if newcomers:
+                present = [packet for packet in part if not packet.late]
+                running = [receiver for receiver in running if receiver not in newcomers]
+                self._send(group, present, newcomers, send_time, received_at)
+        self._send(group, part, running, send_time, received_at)
+
+    def _send(
+        self,
+        group: FanoutGroup,
+        packets: list[Packet],
+        receivers: list[ReceiverTrack],
+        send_time: bytes,
+        received_at: float,
+    ) -> None:
+        if not packets or not receivers:
+            return
+        prepared = group.prepare(packets, send_time)
+        sent = send(prepared, receivers, received_at, self._delays)
+        self._counters.rtp_packets_forwarded += sent
+        self._counters.rtp_bytes_forwarded += sent * prepared.octets // len(packets)
 
     def _start_waiting(
         self, group: FanoutGroup, part: list[Packet], send_time: bytes, received_at: float
@@ -229,10 +255,9 @@ class OutputTrack:
             receiver.state = "running"
             if self.kind == "video":
                 receiver.first_keyframe_timestamp = first.timestamp
-        prepared = group.prepare(part[start:], send_time)
-        sent = send(prepared, starting, received_at, self._delays)
-        self._counters.rtp_packets_forwarded += sent
-        self._counters.rtp_bytes_forwarded += sent * prepared.octets // len(prepared.packets)
+        # What came late from before the start is for those who were there then.
+        onward = [p for p in part[start:] if (p.seq - first.seq) & rtp.SEQ_MASK < 0x8000]
+        self._send(group, onward, starting, send_time, received_at)
         group.running += starting
         if self.kind == "video":
             self._finishing += starting
@@ -497,12 +522,17 @@ class Output:
         """The layers that are published now, in the publisher's order."""
         return [layer for layer in self.layers if layer.source is not None]
 
-    def layers_by_rate(self) -> list[int]:
-        """Indices of the present layers that carry packets, the smallest rate first."""
+    def layers_by_rate(self, now: float) -> list[int]:
+        """Indices of the layers that carry packets now, the smallest rate first.
+
+        Browsers stop sending a layer when the CPU or the uplink is short.
+        """
         sending = [
             (layer.source.rate_bps, index)
             for index, layer in enumerate(self.layers)
-            if layer.source is not None and layer.source.rate_bps > 0
+            if layer.source is not None
+            and layer.source.rate_bps > 0
+            and now - layer.source.last_arrival < LAYER_SILENT_S
         ]
         return [index for _rate, index in sorted(sending)]
 

@@ -44,6 +44,7 @@ class ReceiverSession(Session):
         self._next_report = self.created_at + secrets.randbelow(1000) / 1000 * REPORT_INTERVAL_S
         self._estimate = DownlinkEstimate(self.created_at)
         self._selector: LayerSelector | None = None
+        self._layer_count = 0
         self._tracks: list[tuple[ReceiverTrack, NegotiatedTrack]] = [
             (
                 ReceiverTrack(self.id, negotiated.kind, negotiated.ssrc, negotiated.rtx_ssrc),
@@ -121,8 +122,8 @@ class ReceiverSession(Session):
         output = self._output
         total = sum(track.octets + OVERHEAD_BYTES * track.packets for track, _ in self._tracks)
         self._estimate.sent(total, now)
-        order = output.layers_by_rate()
-        if len(order) < 2:
+        order = output.layers_by_rate(now)
+        if not order or len(output.present_layers) < 2:
             self._selector = None
             return
         rates = [self._rate_of(output.layers[index]) for index in order]
@@ -130,13 +131,15 @@ class ReceiverSession(Session):
         for track, _negotiated in self._tracks:
             if track.kind != "video":
                 continue
-            current = output.layer_index(track)
-            if self._selector is None:
-                first = order.index(current) if current in order else len(order) // 2
+            received = output.layer_index(track)
+            if self._selector is None or len(order) != self._layer_count:
+                # Layers came or went: begin again where the viewer is, or in the middle.
+                first = order.index(received) if received in order else (len(order) - 1) // 2
                 self._selector = LayerSelector(first, now)
+                self._layer_count = len(order)
             choice = self._selector.choose(rates, sound, self._estimate, now)
             wanted = None if choice == AUDIO_ONLY else order[choice]
-            if wanted != track.preferred_layer or (wanted is None) != (current is None):
+            if wanted != track.preferred_layer or (wanted is None) != (received is None):
                 output.select(track, wanted, now)
 
     @staticmethod
