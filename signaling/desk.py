@@ -222,7 +222,14 @@ class Desk:
         return reply
 
     def close(self, session: MediaSession) -> None:
-        """The client has ended its session: its place goes to the next at once."""
+        """The client has ended its session: its place goes to the next at once.
+
+        When the browser's goodbye on the media path came first, the session is gone already and
+        its place kept for a return that will not be.
+        """
+        if self.sessions.take_lost(session):
+            self._give_up_place(session)
+            return
         self._forget(session, hold=False, goodbye=True)
         self._tell_worker(session, "deleted")
 
@@ -376,6 +383,8 @@ class Desk:
                 if seat.durable and not hold:
                     self._store.free_place(lesson.id, stream.name, seat.id)
                 lesson.roster.session_closed(seat, stream.name, session.id, now, goodbye=goodbye)
+            if hold:
+                self.sessions.keep_lost(session)
             self._offered(lesson, stream, offers)
         self._audience.changed(lesson)
 
@@ -385,6 +394,16 @@ class Desk:
         for stream in lesson.streams.values():
             self._offered(lesson, stream, stream.admission.withdraw(seat.id, monotonic()))
             self._store.free_place(lesson.id, stream.name, seat.id)
+
+    def _give_up_place(self, session: MediaSession) -> None:
+        """Free the place that is kept for a lost session, unless its seat has come back."""
+        lesson, stream, seat = session.lesson, session.stream, session.seat
+        if seat is None or stream.name in seat.sessions:
+            return
+        seat.said_goodbye = not seat.sessions
+        self._store.free_place(lesson.id, stream.name, seat.id)
+        self._offered(lesson, stream, stream.admission.withdraw(seat.id, monotonic()))
+        self._audience.changed(lesson)
 
     def _offered(self, lesson: Lesson, stream: OutputStream, offers: list[Offer]) -> None:
         if offers:

@@ -34,12 +34,17 @@ class MediaSession:
     state: SessionState = "new"
 
 
+MAX_LOST = 4096
+
+
 class SessionTable:
     """All media sessions by id, counted by lesson."""
 
     def __init__(self) -> None:
         self.per_lesson: Counter[str] = Counter()
         self._sessions: dict[str, MediaSession] = {}
+        # Receivers that were lost while their place is kept: a goodbye may still come for them.
+        self._lost: dict[str, MediaSession] = {}
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -64,12 +69,22 @@ class SessionTable:
             del self.per_lesson[session.lesson.id]
         return True
 
+    def keep_lost(self, session: MediaSession) -> None:
+        """Remember a receiver whose place is kept; the oldest are forgotten beyond MAX_LOST."""
+        self._lost[session.id] = session
+        while len(self._lost) > MAX_LOST:
+            del self._lost[next(iter(self._lost))]
+
+    def take_lost(self, session: MediaSession) -> bool:
+        """Whether it was remembered; it no longer is."""
+        return self._lost.pop(session.id, None) is not None
+
     def get(self, session_id: str | None) -> MediaSession | None:
         return self._sessions.get(session_id) if session_id is not None else None
 
     def find(self, session_id: str, lesson_id: str, stream: str, kind: Kind) -> MediaSession:
-        """The session of a location. Raises Problem `no-such-session`."""
-        session = self._sessions.get(session_id)
+        """The session of a location, a lost one included. Raises Problem `no-such-session`."""
+        session = self._sessions.get(session_id) or self._lost.get(session_id)
         if (
             session is None
             or session.kind != kind

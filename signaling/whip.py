@@ -94,6 +94,8 @@ class Media:
         if_match = request.headers.get("If-Match")
         if if_match is None:
             raise Problem("precondition-required")
+        if session not in self._context.desk.sessions:
+            raise Problem("no-such-session")
         fragment = await self._read(request, FRAGMENT)
         patched = await self._context.desk.patch(session, fragment, _entity_tag(if_match))
         headers = {"ETag": f'"{patched.etag}"', "Cache-Control": "no-store"}

@@ -134,6 +134,26 @@ async def test_a_lost_seat_keeps_its_place_but_a_deleted_one_does_not(client: Cl
     assert (await client.whep(lesson, other["token"])).status == 201
 
 
+async def test_a_goodbye_that_comes_after_the_media_path_closed_still_frees_the_place(
+    client: Client,
+) -> None:
+    lesson = await client.lesson(streams={"camera": {"cap": 1}})
+    mine, other = await client.join(lesson, "甲"), await client.join(lesson, "乙")
+    lost = await client.whep(lesson, mine["token"], offer=OFFER + "a=fake:lost\r\n")
+
+    async def reconnecting() -> bool:
+        seats = {seat["id"]: seat for seat in await client.seats(lesson)}
+        return bool(seats[mine["seat"]["id"]]["state"] == "reconnecting")
+
+    await eventually(reconnecting)
+    assert (await client.whep(lesson, other["token"])).status == 503
+    status, _ = await client.call("DELETE", lost.headers["Location"], mine["token"])
+    assert status == 200
+    assert (await client.whep(lesson, other["token"])).status == 201
+    status, _ = await client.call("DELETE", lost.headers["Location"], mine["token"])
+    assert status == 404
+
+
 async def test_a_held_place_is_free_after_seat_hold_s(start: Start) -> None:
     client = await start("limits.seat_hold_s=0.3")
     lesson = await client.lesson(streams={"camera": {"cap": 1}})
