@@ -27,6 +27,7 @@ PUBLISHER_EXTENSIONS = RECEIVER_EXTENSIONS | {ABS_SEND_TIME, RTP_STREAM_ID, REPA
 VIDEO_FEEDBACK = frozenset({"nack", "nack pli", "ccm fir", "goog-remb"})
 
 MAX_LAYERS = 4
+LAYERS_ALLOWANCE = 1.4  # 180p and 360p beside 720p need about a third more
 
 # What the DTLS layer can check (RFC 8122 section 5 leaves the choice to us).
 FINGERPRINT_ALGORITHMS = ("sha-256", "sha-384", "sha-512")
@@ -58,6 +59,7 @@ class PublisherTrack:
     ssrc: int | None
     rtx_ssrc: int | None
     answers_pli: bool
+    bandwidth_bps: int  # what the answer allows it, all layers together
     rids: tuple[str, ...] = ()  # simulcast layers in the offer's order (RFC 8853); none for one
 
 
@@ -122,6 +124,8 @@ def negotiate_publisher(
         extensions = _extensions(media, PUBLISHER_EXTENSIONS, "sendonly")
         ssrc = media.ssrcs[0] if media.ssrcs else None
         rids = _layers(media, extensions)
+        # The limit is for the largest layer; the smaller ones come on top.
+        bandwidth_bps = int(kbps[kind] * 1000 * (LAYERS_ALLOWANCE if rids else 1))
         tracks.append(
             PublisherTrack(
                 kind=kind,
@@ -132,10 +136,10 @@ def negotiate_publisher(
                 ssrc=ssrc,
                 rtx_ssrc=None if ssrc is None else media.rtx_ssrcs.get(ssrc),
                 answers_pli=not codec.feedback.isdisjoint({"nack pli", "ccm fir"}),
+                bandwidth_bps=bandwidth_bps,
                 rids=rids,
             )
         )
-        bandwidth_bps = kbps[kind] * 1000
         answers[index] = dataclasses.replace(
             _answered(media, "recvonly", (_answer_codec(codec, kind, bandwidth_bps),), extensions),
             bandwidth_bps=bandwidth_bps,

@@ -271,7 +271,7 @@ class Worker:
             media=media,
             output=output,
             dirty=self._dirty,
-            max_bitrate_bps=1000 * (request.video_kbps + request.audio_kbps),
+            max_bitrate_bps=sum(track.bandwidth_bps for track in media.tracks),
             keyframe_interval_s=self.settings.keyframe_interval_s,
         )
         self._publishers.add(session)

@@ -7,6 +7,15 @@ import { UplinkMeter } from "/static/shared/quality.js";
 /** Every session begins below its bandwidth and grows; only what lasts is worth a word. */
 const LIMITED_SAMPLES = 10;
 
+/** What is sent beside the full size, for thin lines. Writing must stay legible: fewer frames, not fewer lines. */
+const SMALLER_LAYERS = {
+  camera: [
+    { rid: "l", height: 180, kbps: 150, fps: 15 },
+    { rid: "m", height: 360, kbps: 500, fps: 30 },
+  ],
+  slides: [{ rid: "m", height: 540, kbps: 350, fps: 5 }],
+};
+
 /**
  * @typedef {object} PublishOptions
  * @property {string} lesson
@@ -40,14 +49,12 @@ export class WhipPublisher extends PersistentSession {
   prepare(pc) {
     this.#meter = new UplinkMeter();
     this.#limitedSamples = 0;
-    const { maxKbps, maxFps } = this.options;
     for (const track of this.media.getTracks()) {
-      const encoding =
-        track.kind === "video" ? { maxBitrate: maxKbps * 1000, maxFramerate: maxFps } : {};
       const { sender } = pc.addTransceiver(track, {
         direction: "sendonly",
         streams: [this.media],
-        sendEncodings: [encoding],
+        sendEncodings:
+          track.kind === "video" ? this.#layers(track.getSettings().height) : [{}],
       });
       if (track.kind === "video") {
         const parameters = sender.getParameters();
@@ -56,6 +63,30 @@ export class WhipPublisher extends PersistentSession {
         sender.setParameters(parameters).catch(() => undefined);
       }
     }
+  }
+
+  /**
+   * The layers of the picture, the smallest first, so that the server can give each classroom the
+   * one that its line carries; the smaller ones as far as the picture has the lines for them.
+   *
+   * @param {number | undefined} height of the picture, pixels
+   * @returns {RTCRtpEncodingParameters[]}
+   */
+  #layers(height) {
+    const { maxKbps, maxFps, stream } = this.options;
+    const full = { maxBitrate: maxKbps * 1000, maxFramerate: maxFps };
+    const possible = SMALLER_LAYERS[stream === "slides" ? "slides" : "camera"];
+    const smaller = possible.filter((layer) => height && height >= 1.9 * layer.height);
+    if (!height || !smaller.length) return [full];
+    return [
+      ...smaller.map((layer) => ({
+        rid: layer.rid,
+        scaleResolutionDownBy: height / layer.height,
+        maxBitrate: Math.min(layer.kbps, maxKbps / 2) * 1000,
+        maxFramerate: Math.min(layer.fps, maxFps),
+      })),
+      { rid: "h", ...full },
+    ];
   }
 
   /**
