@@ -320,7 +320,6 @@ class Api:
         await context.supervisor.refresh_stats(sessions=True)
         workers: list[dict[str, object]] = []
         sessions: list[object] = []
-        loads = context.desk.placement.loads({})
         for worker in context.supervisor.workers:
             stats = worker.stats
             workers.append(
@@ -328,7 +327,8 @@ class Api:
                     "worker": worker.index,
                     "ready": worker.ready.is_set(),
                     "restarts": worker.restarts,
-                    "load": loads[worker.index],
+                    "pid": worker.process.pid if worker.process is not None else None,
+                    "sessions": len(stats.sessions) if stats is not None else 0,
                     "candidates": worker.candidates,
                     "cpu_seconds": stats.cpu_seconds if stats is not None else None,
                     "rss_bytes": stats.rss_bytes if stats is not None else None,

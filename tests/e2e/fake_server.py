@@ -298,7 +298,7 @@ class FakeServer:
         }
         worker = {
             "rss_bytes": 70 << 20,
-            "load": 4,
+            "sessions": 4,
             "ready": True,
             "restarts": 0,
             "counters": counters,

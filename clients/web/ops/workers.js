@@ -11,7 +11,7 @@ import { t } from "/static/shared/i18n.js";
  * @property {number | null} [rss_bytes]
  * @property {boolean} [ready]
  * @property {number} [restarts]
- * @property {number} [load] sessions it carries or is expected to
+ * @property {number} [sessions] that it carries now
  * @property {Record<string, number> | null} [counters]
  */
 
@@ -75,7 +75,7 @@ export class WorkersTable {
     const words = worker.ready === false ? "ops.worker.down" : "ops.worker.up";
     setText(cell(".worker"), t(words, { id, restarts: worker.restarts ?? 0 }));
     setText(cell(".cpu"), cpu === null ? "…" : `${(cpu * 100).toFixed(0)} %`);
-    setText(cell(".sessions"), String(worker.load ?? 0));
+    setText(cell(".sessions"), String(worker.sessions ?? 0));
     setText(cell(".packets"), packets === null ? "…" : packets.toFixed(0));
     setText(cell(".rate"), bytes === null ? "…" : ((bytes * 8) / 1e6).toFixed(2));
     setText(cell(".memory"), ((worker.rss_bytes ?? 0) / 1048576).toFixed(0));
