@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 UDP_SEGMENT = 103  # linux/udp.h; the socket module does not name it
 MAX_RUN_SEGMENTS = 60  # the kernel takes 64 (UDP_MAX_SEGMENTS) on older, 128 on newer kernels
 MAX_RUN_BYTES = 60_000  # one UDP datagram before segmentation
-SCRATCH_BYTES = 64_000
 MAX_BATCH_PACKETS = 40
+# The largest packet that is taken in has 1,600 bytes; our extensions and tag may add to it.
+SCRATCH_BYTES = MAX_BATCH_PACKETS * 1700
 # Everything between the version bits and the payload type is fixed per group; these are not.
 _SEQ_TS_SSRC = struct.Struct("!HII")
 _pack_header = _SEQ_TS_SSRC.pack_into
@@ -193,6 +194,8 @@ def send(
             length[0] = size
             if protect(context, pointer, length):
                 receiver.protect_errors += 1
+                # Behind its header: what cannot be encrypted never goes out in the clear.
+                data[offset + 10 : offset - 2 + size] = bytes(size - 12)
         path = receiver.path
         try:
             if path.segments:

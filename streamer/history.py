@@ -21,7 +21,7 @@ class History:
         """Keep a packet; False when it is a duplicate of one that is still held."""
         index = packet.seq & self._mask
         held = self._slots[index]
-        if held is not None and held.seq == packet.seq and held.timestamp == packet.timestamp:
+        if held is not None and held.seq == packet.seq:
             return False
         if held is not None and (packet.seq - held.seq) & SEQ_MASK >= 0x8000:
             return True  # so late that a newer packet has its place: forwarded, not kept

@@ -59,6 +59,10 @@ class LossDetector:
             self._missing[(highest + step) & SEQ_MASK] = _Missing(now + FIRST_NACK_DELAY_S)
         return True
 
+    def missing(self, seq: int) -> bool:
+        """Whether a packet is still waited for."""
+        return seq in self._missing
+
     def due(self, now: float, rtt_s: float) -> list[int]:
         if not self._missing:
             return []

@@ -319,6 +319,9 @@ class Port:
             session.datagram(size, path, now)
             if path.sock.fileno() < 0:
                 return
+            if path not in session.paths:  # it named the session, but could not prove it
+                path.close()
+                return
         if not chunk:
             session = self._owners.get(path)
             path.close()

@@ -142,6 +142,8 @@ class PublishedTrack:
                 self.cycles += 1
             self.highest_seq = seq
             self.last_timestamp = packet.timestamp
+        elif delta:
+            packet.late = True
         if resent:
             self.recovered += 1
         else:

@@ -102,6 +102,11 @@ class PublisherSession(Session):
         """Publisher's NTP seconds minus our monotonic seconds, from its first sender report."""
         return self._clock_offset_s
 
+    def limit(self, bitrate_bps: int, now: float) -> None:
+        """Have the publisher send no more than this, and tell it at once."""
+        self._max_bitrate_bps = bitrate_bps
+        self._next_report = now
+
     def on_connected(self, now: float) -> None:
         self._output.begin(self.id, self._feeds, now)
         by_source = {track.source: track for track in self._output.tracks}
@@ -137,6 +142,11 @@ class PublisherSession(Session):
             original = source.unwrap_rtx(packet)
             if original is None:
                 return  # padding that probes for bandwidth
+            if not source.losses.missing(original.seq):
+                # A probe with old contents. Forwarding a packet again, or another under its
+                # number, would use a receiver's SRTP nonce twice (RFC 7714 section 8.1).
+                source.duplicates += 1
+                return
             packet = original
         elif packet.payload_type != source.payload_type:
             self._drop("unknown-payload-type")

@@ -14,6 +14,9 @@ from .srtp import SrtpContext
 if TYPE_CHECKING:
     from .output import OutputTrack
 
+# An anchor tells old numbers from new ones by half of the 16-bit circle: no longer than this.
+ANCHOR_MATTERS_PACKETS = 0x4000
+
 # Resends per receiver and second, as a bucket: a storm of NACKs is answered with this much.
 RESEND_RATE_PER_S = 600.0
 RESEND_BURST = 300.0
@@ -47,6 +50,7 @@ class ReceiverTrack:
         "nacks",
         "octets",
         "packets",
+        "packets_at_anchor",
         "packets_lost",
         "path",
         "payload_type",
@@ -81,6 +85,7 @@ class ReceiverTrack:
         self.last_timestamp: int = random.randrange(1 << 32)
         self.last_sent_at: float | None = None
         self.anchor_seq = self.last_seq
+        self.packets_at_anchor = 0
         self.rtx_seq = random.randrange(0x7000)
         self.packets = 0
         self.octets = 0
@@ -119,6 +124,7 @@ class ReceiverTrack:
         """
         self.backlog_timestamps = {}
         self.anchor_seq = (self.last_seq + 1) & SEQ_MASK
+        self.packets_at_anchor = self.packets
         self.seq_offset = (self.anchor_seq - seq) & SEQ_MASK
         elapsed_s = 0.0 if self.last_sent_at is None else max(0.0, now - self.last_sent_at)
         if ours is None:
@@ -190,6 +196,20 @@ class ReceiverTrack:
 
         None for packets from before the last `anchor`: they came from another source.
         """
-        if (seq - self.anchor_seq) & SEQ_MASK >= 0x8000:
+        if self._before_anchor(seq):
             return None
         return (seq - self.seq_offset) & SEQ_MASK
+
+    def covers(self, seq: int) -> bool:
+        """Whether the publisher's packet `seq` has a number of its own in the receiver's stream.
+
+        One from before the last `anchor` has not: its number is taken by another source's packet,
+        and encrypting both would use one nonce twice (RFC 7714 section 8.1).
+        """
+        return not self._before_anchor((seq + self.seq_offset) & SEQ_MASK)
+
+    def _before_anchor(self, ours: int) -> bool:
+        return (
+            self.packets - self.packets_at_anchor < ANCHOR_MATTERS_PACKETS
+            and (ours - self.anchor_seq) & SEQ_MASK >= 0x8000
+        )

@@ -28,11 +28,13 @@ CARRIED_EXTENSIONS = (AUDIO_LEVEL, VIDEO_ORIENTATION, DEPENDENCY_DESCRIPTOR)
 
 class Packet:
     """One received RTP packet. `extensions` holds (URI, bytes) of those worth carrying on;
-    `arrival` is the monotonic second it was read; `starts_keyframe` is set by the track."""
+    `arrival` is the monotonic second it was read; `starts_keyframe` is set by the track, and
+    `late` when packets behind it in the sequence came before it."""
 
     __slots__ = (
         "arrival",
         "extensions",
+        "late",
         "marker",
         "payload",
         "payload_type",
@@ -62,6 +64,7 @@ class Packet:
         self.extensions = extensions
         self.arrival = arrival
         self.starts_keyframe = False
+        self.late = False
 
     def __repr__(self) -> str:
         return (

@@ -191,6 +191,12 @@ class Session:
         oldest.close()
         return True
 
+    def _leave_silent_path(self, now: float) -> None:
+        """Follow a peer whose address changed, though it nominates only once (aioice does)."""
+        path = self.path
+        if path is not None and now - path.last_received > IDLE_PATH_S:
+            self._use(max(self.paths, key=lambda other: other.last_received), now)
+
     def path_lost(self, path: Path, now: float) -> None:
         """A TCP connection has ended."""
         if path in self.paths:
@@ -252,6 +258,7 @@ class Session:
         if self.state == "connected" and now - self.ice.last_check > DISCONNECTED_AFTER_S:
             self._change("disconnected", "no connectivity checks")
         if len(self.paths) > 1:
+            self._leave_silent_path(now)
             for path in self.paths[:]:
                 if path is not self.path and now - path.last_received > IDLE_PATH_S:
                     self.paths.remove(path)

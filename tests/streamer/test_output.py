@@ -233,3 +233,22 @@ def test_live_and_generation_are_told_once_each() -> None:
     assert not bench.output.news(0.4)
     assert bench.output.news(10.0)
     assert not bench.output.live
+
+
+def test_a_receiver_that_moves_to_another_output_sees_one_unbroken_stream() -> None:
+    bench, other = Bench(), Bench()
+    track, path, inbound = bench.receiver("a")
+    bench.send(1, KEY, now=1.0)
+    bench.send(2, DELTA, now=1.04)
+    bench.output.detach(track, 1.05)
+    other.output.attach(track, Negotiated({"vp8": (100, 101)}), 1.05)  # type: ignore[arg-type]
+    other.send(40_000, KEY, now=1.08)
+    bench.send(3, KEY, now=1.09)
+    other.output.detach(track, 1.1)
+    bench.output.attach(track, Negotiated({"vp8": (100, 101)}), 1.1)  # type: ignore[arg-type]
+    bench.send(4, KEY, now=1.12)
+    got = opened(path, inbound)
+    assert len(got) == 4
+    assert [(b.seq - a.seq) & 0xFFFF for a, b in itertools.pairwise(got)] == [1, 1, 1]
+    steps = [(b.timestamp - a.timestamp) & 0xFFFFFFFF for a, b in itertools.pairwise(got)]
+    assert all(0 < step < 90_000 for step in steps)
