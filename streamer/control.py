@@ -116,11 +116,17 @@ class OpenPipeIn(Request, frozen=True, kw_only=True, tag="open_pipe_in"):
 
 
 class OpenPipeOut(Request, frozen=True, kw_only=True, tag="open_pipe_out"):
-    """Send an output to whoever listens at `path`. It ends when the output's publisher changes."""
+    """Send an output to whoever listens at `path`. It ends when the output's publisher changes.
+
+    `one_picture` sends a single layer, the largest that carries packets now, for a far end that
+    decodes. Such a pipe also ends when its layer falls silent while another goes on, so that it
+    can be opened anew with that one.
+    """
 
     pipe_id: str
     output_id: str
     path: str
+    one_picture: bool = False
 
 
 class ClosePipe(Request, frozen=True, kw_only=True, tag="close_pipe"):
@@ -130,6 +136,23 @@ class ClosePipe(Request, frozen=True, kw_only=True, tag="close_pipe"):
 class CloseSession(Request, frozen=True, kw_only=True, tag="close_session"):
     session_id: str
     reason: str = "closed"
+
+
+class MoveReceiver(Request, frozen=True, kw_only=True, tag="move_receiver"):
+    """From now on a receiver gets `output_id` instead of its output, without renegotiation.
+
+    Its numbering goes on: for the far end it is the same stream with other contents.
+    """
+
+    session_id: str
+    output_id: str
+
+
+class LimitPublisher(Request, frozen=True, kw_only=True, tag="limit_publisher"):
+    """Tell a publisher to send no more than this, by REMB; until the next one."""
+
+    session_id: str
+    kbps: int
 
 
 class CloseOutput(Request, frozen=True, kw_only=True, tag="close_output"):
@@ -310,6 +333,8 @@ AnyRequest = (
     | OpenReceiver
     | PatchSession
     | CloseSession
+    | MoveReceiver
+    | LimitPublisher
     | CloseOutput
     | OpenPipeIn
     | OpenPipeOut

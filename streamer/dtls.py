@@ -13,6 +13,7 @@ import hashlib
 import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -132,6 +133,8 @@ class DtlsTransport:
         self.closed = False
         self.heard_after_retiring = False
 
+    retired_in_all: ClassVar[int] = 0
+
     def start(self) -> list[bytes]:
         """Begin as a client: the ClientHello."""
         return self._advance()
@@ -166,6 +169,7 @@ class DtlsTransport:
             self._farewell = self.close()
             self.closed = False
             self._connection = None
+            DtlsTransport.retired_in_all += 1
 
     def timeout_s(self) -> float | None:
         """Seconds until `handle_timeout` is due, or None when no flight is outstanding."""

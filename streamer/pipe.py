@@ -81,10 +81,13 @@ class PipeOut:
         output: Output,
         path: str,
         on_closed: Callable[[str], None],
+        *,
+        one_picture: bool = False,
     ) -> None:
         self.id = pipe_id
         self.output = output
         self.dropped = 0
+        self._one_picture = one_picture
         self._loop = loop
         self._on_closed = on_closed
         self._queue = bytearray()
@@ -102,12 +105,26 @@ class PipeOut:
         self._sock = sock
         loop.add_reader(sock.fileno(), self._readable)
         now = monotonic()
-        present = [track for track in output.tracks if track.source is not None]
+        present = self._choose(now) if one_picture else output.tracks
+        present = [track for track in present if track.source is not None]
         self._ssrcs = {track.source: index for index, track in enumerate(present)}
         self._tracks = present
         for track in present:
             track.taps.append(self)
             self._begin(track, now)
+
+    def _choose(self, now: float) -> list[OutputTrack]:
+        """The sound and one layer: the largest that carries packets, else the last one."""
+        layers = self.output.present_layers
+        carrying = self.output.layers_by_rate(now)
+        chosen = self.output.layers[carrying[-1]] if carrying else layers[-1] if layers else None
+        return [self.output.audio] if chosen is None else [self.output.audio, chosen]
+
+    def _outlived(self, now: float) -> bool:
+        """Whether the one layer that is sent has fallen silent while another goes on."""
+        carrying = self.output.layers_by_rate(now)
+        sent = [self.output.layers.index(t) for t in self._tracks if t.kind == "video"]
+        return bool(carrying) and bool(sent) and sent[0] not in carrying
 
     def _begin(self, track: OutputTrack, now: float) -> None:
         """Let the other end start at once: from the last key frame, or with a fresh one."""
@@ -179,6 +196,9 @@ class PipeOut:
     def tick(self, now: float) -> None:
         """Once a second: pass the publisher's clock on as sender reports."""
         if now < self._next_report:
+            return
+        if self._one_picture and self._outlived(now):
+            self.close()
             return
         self._next_report = now + REPORT_INTERVAL_S
         for track in self._tracks:

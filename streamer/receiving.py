@@ -71,6 +71,20 @@ class ReceiverSession(Session):
         for track, _negotiated in self._tracks:
             self._output.detach(track, now)
 
+    def move(self, output: Output, now: float) -> None:
+        """Receive another output from now on; numbering and SSRCs stay, so nobody notices."""
+        if output is self._output:
+            return
+        for track, _negotiated in self._tracks:
+            self._output.detach(track, now)
+            track.preferred_layer = None
+        self._output = output
+        self.output_id = output.id
+        self._selector = None
+        if self.connected_at is not None:
+            for track, negotiated in self._tracks:
+                output.attach(track, negotiated, now)
+
     # --- feedback ------------------------------------------------------------------------------
 
     def on_rtcp(self, packets: Sequence[rtcp.AnyPacket], now: float) -> None:

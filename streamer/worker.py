@@ -24,8 +24,9 @@ import uvloop
 
 from . import control, ice
 from .delay import DelayHistogram
-from .dtls import Identity
+from .dtls import DtlsTransport, Identity
 from .errors import InvalidSdpError
+from .memory import Trimmer, trim
 from .negotiation import (
     LocalTransport,
     PublisherMedia,
@@ -75,6 +76,7 @@ class Worker:
         self._pipes: dict[str, PipeIn | PipeOut] = {}
         self._loop = loop
         self._ticks = 0
+        self._trimmer = Trimmer(monotonic())
         self._candidates: list[str] = []
         self.port = Port(
             loop,
@@ -137,6 +139,8 @@ class Worker:
             if isinstance(pipe, PipeOut):
                 pipe.tick(now)
         self.port.expire(now)
+        if self._trimmer.due(DtlsTransport.retired_in_all, now):
+            trim()
 
     def _forget_unused(self, output: Output) -> None:
         """Outputs exist only while somebody publishes or receives them, or is about to."""
@@ -183,6 +187,13 @@ class Worker:
                 if session is None:
                     return _no_such_session(request.request_id)
                 session.close(request.reason)
+            case control.MoveReceiver():
+                return self._move_receiver(request)
+            case control.LimitPublisher():
+                publisher = self.sessions.get(request.session_id)
+                if not isinstance(publisher, PublisherSession):
+                    return _no_such_session(request.request_id)
+                publisher.limit(1000 * request.kbps, monotonic())
             case control.CloseOutput():
                 for session in list(self.sessions.values()):
                     if session.output_id == request.output_id:
@@ -300,6 +311,13 @@ class Worker:
         )
         return self._opened(request.request_id, session, transport, media.answer)
 
+    def _move_receiver(self, request: control.MoveReceiver) -> control.AnyReply:
+        session = self.sessions.get(request.session_id)
+        if not isinstance(session, ReceiverSession):
+            return _no_such_session(request.request_id)
+        session.move(self._output(request.output_id), monotonic())
+        return control.Done(request_id=request.request_id)
+
     def _opened(
         self, request_id: int, session: Session, transport: LocalTransport, answer: str
     ) -> control.Opened:
@@ -332,7 +350,12 @@ class Worker:
             )
         try:
             self._pipes[request.pipe_id] = PipeOut(
-                self._loop, request.pipe_id, output, request.path, self._pipe_closed
+                self._loop,
+                request.pipe_id,
+                output,
+                request.path,
+                self._pipe_closed,
+                one_picture=request.one_picture,
             )
         except OSError as error:
             return _pipe_failed(request.request_id, error)

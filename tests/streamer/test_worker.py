@@ -19,6 +19,7 @@ from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
 
 from streamer import control
 from streamer.dtls import generate_identity
+from streamer.pipe import described
 from streamer.worker import Worker
 
 IDENTITY = generate_identity()
@@ -222,6 +223,55 @@ async def test_an_output_crosses_a_pipe_to_another_worker(
         for peer in far.peers:
             await peer.close()
         other.close("test over")
+
+
+async def test_a_receiver_moves_to_another_output_and_back_without_renegotiation(
+    house: House,
+) -> None:
+    await house.publish("p", "o")
+    await house.publish("q", "other")
+    _peer, counts = await house.receive("r", "o")
+    await until(lambda: counts["video"] > 5 and counts["audio"] > 5)
+    for output_id in ("other", "o"):
+        done = house.ask(control.MoveReceiver, session_id="r", output_id=output_id)
+        assert isinstance(done, control.Done)
+        assert house.worker.sessions["r"].output_id == output_id
+        counts.update(audio=0, video=0)
+        await until(lambda: counts["video"] > 5 and counts["audio"] > 5)
+    assert not any(True for _ in house.worker.outputs["other"].audio.receivers)
+    assert all(receiver.packets_lost == 0 for receiver in house.worker.outputs["o"].audio.receivers)
+
+
+async def test_only_a_receiver_can_be_moved_and_only_a_publisher_limited(house: House) -> None:
+    await house.publish("p", "o")
+    moved = house.ask(control.MoveReceiver, session_id="p", output_id="x")
+    assert isinstance(moved, control.Failed)
+    assert moved.code == "no-such-session"
+    assert isinstance(house.ask(control.LimitPublisher, session_id="p", kbps=200), control.Done)
+    limited = house.ask(control.LimitPublisher, session_id="nobody", kbps=200)
+    assert isinstance(limited, control.Failed)
+
+
+async def test_a_pipe_of_one_picture_carries_one_video_track(
+    house: House, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    await house.publish()
+    await until(lambda: "o" in house.worker.outputs and house.worker.outputs["o"].live)
+    path = str(tmp_path_factory.mktemp("pipes") / "1")
+    tracks = [described(track, codec) for track, codec in house.worker.outputs["o"].published()]
+    far = Worker(settings(worker=1), asyncio.get_running_loop())
+    far.start()
+    try:
+        House(far).ask(control.OpenPipeIn, pipe_id="x", output_id="o", path=path, tracks=tracks)
+        done = house.ask(
+            control.OpenPipeOut, pipe_id="x", output_id="o", path=path, one_picture=True
+        )
+        assert isinstance(done, control.Done)
+        await until(lambda: "o" in far.outputs and far.outputs["o"].live)
+        kinds = [track.kind for track, _codec in far.outputs["o"].published()]
+        assert sorted(kinds) == ["audio", "video"]
+    finally:
+        far.close("test over")
 
 
 @pytest.mark.parametrize("offer", ["", "v=0\r\n", "hello", "v=0\r\nm=video 9 X 96\r\n" * 40])
