@@ -202,8 +202,10 @@ class Session:
         if path in self.paths:
             self.paths.remove(path)
         self.ice.forget(path.key)
-        if path is self.path and self.paths:
-            self._use(max(self.paths, key=lambda other: other.last_received), now)
+        if path is self.path:
+            self.path = None  # the next authentic check brings another
+            if self.paths:
+                self._use(max(self.paths, key=lambda other: other.last_received), now)
 
     # --- departure -----------------------------------------------------------------------------
 
