@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from . import climit, machine, parts, relay
-from .house import open_house
+from .house import finish, open_house
 
 RESULTS = Path("bench-results")
 DEFAULT_RECEIVERS = (30, 100, 300)
@@ -121,14 +121,66 @@ def bench_lesson(
     return results
 
 
+def bench_storm(receivers: int, ramp_s: float) -> dict[str, object]:
+    """The bell rings: many join at once while thirty receive; what do the thirty notice?"""
+    with open_house() as house:
+        calm = house.load(30, ramp_s=1, seconds=15)
+        base = house.start_load(30, ramp_s=1, seconds=ramp_s + 20)
+        time.sleep(8)
+        crowd = finish(
+            house.start_load(receivers, ramp_s=ramp_s, seconds=5, publish=False), ramp_s + 5
+        )
+        stormy = finish(base, ramp_s + 20)
+    _table(
+        f"{receivers} join within {ramp_s:.0f} s while 30 receive",
+        ("", "joined", "join p50 s", "p99", "video p50 ms", "p99", "lost %", "key-frame spacing s"),
+        [
+            (
+                name,
+                _get(result, "receivers", "joined"),
+                _number(_get(result, "join_s", "p50")),
+                _number(_get(result, "join_s", "p99")),
+                _number(_get(result, "delay_ms", "video", "p50")),
+                _number(_get(result, "delay_ms", "video", "p99")),
+                _number(_get(result, "packets", "lost_percent_steady"), 3),
+                _number(_get(result, "publisher", "least_request_spacing_s"), 3),
+            )
+            for name, result in (
+                ("the thirty, alone", calm),
+                ("the thirty, during", stormy),
+                ("the crowd", crowd),
+            )
+        ],
+    )
+    return {"calm": calm, "during": stormy, "crowd": crowd}
+
+
+def bench_soak(minutes: float) -> dict[str, object]:
+    """Joins and leaves for minutes on end: does the worker's memory settle?"""
+    samples: list[tuple[float, float]] = []
+    with open_house() as house:
+        start = time.monotonic()
+        samples.append((0.0, house.resident_mib()))
+        while time.monotonic() - start < minutes * 60:
+            house.load(100, ramp_s=5, seconds=15)
+            samples.append((time.monotonic() - start, house.resident_mib()))
+    _table(
+        f"A hundred receivers come and go for {minutes:.0f} min",
+        ("s", "workers MiB"),
+        [(f"{at:.0f}", f"{mib:.1f}") for at, mib in samples],
+    )
+    return {"samples": samples}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("what", nargs="*", default=["parts", "relay", "lesson"])
+    parser.add_argument("what", nargs="*", default=["parts", "relay", "lesson", "storm"])
     parser.add_argument("--receivers", type=int, nargs="+", default=list(DEFAULT_RECEIVERS))
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--ramp", type=float, default=5.0)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--no-gro", action="store_true")
+    parser.add_argument("--minutes", type=float, default=10.0, help="of soak")
     arguments = parser.parse_args()
     benches: dict[str, Callable[[], object]] = {
         "parts": bench_parts,
@@ -140,6 +192,8 @@ def main() -> int:
             workers=arguments.workers,
             gro=not arguments.no_gro,
         ),
+        "storm": lambda: bench_storm(max(arguments.receivers), arguments.ramp),
+        "soak": lambda: bench_soak(arguments.minutes),
     }
     unknown = [name for name in arguments.what if name not in benches]
     if unknown:

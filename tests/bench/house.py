@@ -28,25 +28,55 @@ class House:
     lesson: str
     pid: int
 
-    def load(
-        self, receivers: int, *, ramp_s: float, seconds: float, gro: bool = True
-    ) -> dict[str, object]:
-        """One run of `tongke load --publish --json`, pinned to the last core."""
+    def start_load(
+        self,
+        receivers: int,
+        *,
+        ramp_s: float,
+        seconds: float,
+        gro: bool = True,
+        publish: bool = True,
+    ) -> subprocess.Popen[bytes]:
+        """Start `tongke load --json`, pinned to the last core."""
         command = [sys.executable, "-m", "clients", "load"]
-        command += [f"{self.url}/whep/{self.lesson}/camera", "--token", self.token, "--publish"]
+        command += [f"{self.url}/whep/{self.lesson}/camera", "--token", self.token]
         command += ["--receivers", str(receivers), "--ramp", str(ramp_s)]
         command += ["--seconds", str(seconds), "--json"]
-        if not gro:
-            command.append("--no-gro")
-        done = subprocess.run(
+        command += ["--publish"] if publish else []
+        command += [] if gro else ["--no-gro"]
+        return subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            timeout=seconds + ramp_s + 120,
             preexec_fn=pinned_to(cores()[-1]),
-            check=False,
         )
-        return dict(json.loads(done.stdout))
+
+    def load(
+        self, receivers: int, *, ramp_s: float, seconds: float, gro: bool = True
+    ) -> dict[str, object]:
+        """One run of `tongke load --publish --json`."""
+        running = self.start_load(receivers, ramp_s=ramp_s, seconds=seconds, gro=gro)
+        return finish(running, seconds + ramp_s)
+
+    def resident_mib(self) -> float:
+        """Resident memory of all workers, from /metrics."""
+        with urllib.request.urlopen(f"{self.url}/metrics", timeout=10) as answer:
+            lines = answer.read().decode().splitlines()
+        return sum(
+            float(line.rpartition(" ")[2])
+            for line in lines
+            if line.startswith("tongke_worker_resident_bytes")
+        ) / (1 << 20)
+
+
+def finish(running: subprocess.Popen[bytes], seconds: float) -> dict[str, object]:
+    """Wait for a load run and read its result."""
+    try:
+        output, _ = running.communicate(timeout=seconds + 120)
+    except subprocess.TimeoutExpired:
+        running.kill()
+        raise
+    return dict(json.loads(output))
 
 
 def _free_port() -> int:
