@@ -153,7 +153,7 @@ class PublisherSession(Session):
             return
         if not source.receive(packet, resent=is_rtx):
             return
-        if not source.losses.received(packet.seq, now):
+        if not source.losses.received(packet.seq, now, resent=is_rtx):
             output_track.request_keyframe(now)
         output_track.pending.append(packet)
         self._dirty.add(self._output)
@@ -194,11 +194,17 @@ class PublisherSession(Session):
     def _ask_missing(self, track: PublishedTrack, now: float) -> None:
         if track.kind == "audio" or track.ssrc is None:
             return  # Opus conceals; its NACK is not negotiated
-        wanted = track.losses.due(now, self.rtt_s or DEFAULT_RTT_S)
+        wanted = track.losses.due(now, self._rtt(track))
         if wanted:
             track.nacks += len(wanted)
             self.counters.nacks_sent += len(wanted)
             self.send_rtcp(rtcp.nack(self._ssrc, track.ssrc, wanted))
+
+    def _rtt(self, source: PublishedTrack) -> float:
+        """A lite agent sends no checks to time: how long resends take tells the round trip."""
+        if source.losses.rtt_s is not None:
+            self.rtt_s = source.losses.rtt_s
+        return self.rtt_s or DEFAULT_RTT_S
 
     def _ask_keyframe(self, source: PublishedTrack) -> None:
         if source.ssrc is not None:
