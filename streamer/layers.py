@@ -13,8 +13,8 @@ from .bandwidth import DownlinkEstimate
 
 FIRST_TRIAL_S = 2.5  # clean time before a layer is tried
 LEFT_S = 8.0  # before one that had carried and had to be left
-FAILED_TRIAL_S = 12.0  # before one whose last trial failed
-PATIENT_TRIALS = 4  # after so many failures in a row the wait doubles each time
+FAILED_TRIAL_S = 10.5  # before one whose last trial failed
+PATIENT_TRIALS = 3  # after so many failures in a row the wait doubles each time
 MAX_TRIAL_S = 96.0
 TRIAL_LASTS_S = 6.0  # congestion so soon after a step up is the step's fault
 HELD_S = 12.0  # a layer received for so long has proved itself
@@ -71,8 +71,10 @@ class LayerSelector:
             failures = self._failures[self.wanted] = self._failures.get(self.wanted, 0) + 1
             doublings = max(0, failures - PATIENT_TRIALS)
             self._waits_s[self.wanted] = min(MAX_TRIAL_S, FAILED_TRIAL_S * 2.0**doublings)
-        else:
-            self._waits_s[self.wanted] = LEFT_S
+            # The layer before was carried: what the estimate says now, the trial has caused.
+            self._move(self.wanted - 1, estimate, now)
+            return
+        self._waits_s[self.wanted] = LEFT_S
         capacity = estimate.capacity_bps()
         target = self.wanted - 1
         if capacity is not None:
@@ -88,7 +90,8 @@ class LayerSelector:
 
     def _move(self, target: int, estimate: DownlinkEstimate, now: float) -> None:
         if target != self.wanted:
+            drains = target < self.wanted
             self.wanted = target
             self._since = now
             self._stepped_up = False
-            estimate.settled(now)
+            estimate.settled(now, drains=drains)

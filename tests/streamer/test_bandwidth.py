@@ -35,7 +35,7 @@ def test_after_a_change_of_what_is_sent_old_signs_no_longer_count() -> None:
     estimate = sending(1_000_000)
     estimate.remb(1_200_000, 2.1)
     estimate.remb(600_000, 2.2)
-    estimate.settled(2.3)
+    estimate.settled(2.3, drains=True)
     assert not estimate.congested(2.4)
 
 
