@@ -174,6 +174,20 @@ class LiteAgent:
             selected_changed=self.selected_path != before,
         )
 
+    def vouches_for(self, data: bytes) -> bool:
+        """Whether a message is an authentic request, without acting on it.
+
+        For first contact, where taking it means opening a socket: a forger gets none.
+        """
+        try:
+            message = stun.parse(data)
+        except PacketError:
+            return False
+        if message.username is None or not message.has_integrity:
+            return False
+        credentials = self._credentials_for(message.username)
+        return credentials is not None and stun.verify_integrity(message, credentials.local_key)
+
     def _credentials_for(self, username: str) -> _Credentials | None:
         """The generation that `local:remote` belongs to (RFC 8445 section 7.2.2)."""
         local, separator, remote = username.partition(":")

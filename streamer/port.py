@@ -205,6 +205,9 @@ class Port:
         session = self._session_of(data)
         if session is None:
             return
+        if not session.ice.vouches_for(data):
+            self._count("stun-forged")
+            return
         path = self._connected_path(sock, session, source, local)
         if path is None:
             self._drops["too-many-paths"] = self._drops.get("too-many-paths", 0) + 1

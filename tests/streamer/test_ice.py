@@ -199,6 +199,16 @@ def test_a_wrong_username_is_refused_with_401(username: str) -> None:
     assert machine.selected_path is None
 
 
+def test_an_agent_vouches_for_authentic_checks_only_and_changes_nothing_by_it() -> None:
+    machine = lite()
+    assert machine.vouches_for(check())
+    assert not machine.vouches_for(check(password=REMOTE_PWD))
+    assert not machine.vouches_for(check(username="other:one"))
+    assert not machine.vouches_for(b"noise")
+    assert machine.last_check == 0.0
+    assert machine.selected_path is None
+
+
 def test_a_wrong_password_is_refused_with_401_and_is_no_consent() -> None:
     machine = lite()
     result = receive(machine, check(password=REMOTE_PWD, nominate=True), now=9.0)
