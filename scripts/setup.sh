@@ -7,7 +7,8 @@ purpose=${1:-run}
 
 say() { printf '\033[1m[setup]\033[0m %s\n' "$*" >&2; }
 
-packages=(python3-venv)
+# gcc and the headers build the fast inner loop; without them everything works, slower.
+packages=(python3-venv python3-dev gcc)
 if [ "$purpose" = test ]; then
   packages+=(chromium espeak-ng ffmpeg fonts-noto-cjk)
 fi

@@ -1,26 +1,29 @@
 """The hot path: one batch of packets, written, encrypted and sent for every receiver in turn.
 
 What is the same for all receivers of a group (payload type, header extensions, where each packet
-lies, how packets join into GSO runs) is computed once per batch in `prepare`; `send` then does for
-each receiver: one copy, three integers written per packet, one libsrtp call per packet, one system
-call per run. `tests/bench/bench_fanout.py` prints what that costs beside a C loop.
+lies, how packets join into GSO runs) is computed once per batch in `prepare`; then for each
+receiver: one copy, three integers written per packet, one libsrtp call per packet, one system call
+per run. That inner loop exists twice, in Python (`send`) and in C (`_native.c`, where a compiler
+was at hand): same effect, docs/decisions/007 has the figures. `python -m tests.bench parts` prints
+what each step costs beside the C limit.
 """
 
 from __future__ import annotations
 
 import errno
+import importlib
+import os
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .delay import DelayHistogram
+from .paths import UdpPath
+from .receiver import ReceiverTrack
 from .rtp import SEQ_MASK, TIMESTAMP_MASK, Packet, extension_block, header
-from .srtp import PinnedBuffer, protect_rtp
-
-if TYPE_CHECKING:
-    from .receiver import ReceiverTrack
+from .srtp import PROTECT_ADDRESS, PinnedBuffer, address_of, protect_rtp
 
 UDP_SEGMENT = 103  # linux/udp.h; the socket module does not name it
 MAX_RUN_SEGMENTS = 60  # the kernel takes 64 (UDP_MAX_SEGMENTS) on older, 128 on newer kernels
@@ -37,7 +40,32 @@ GSO_REFUSALS = frozenset(
     {errno.EINVAL, errno.EIO, errno.EMSGSIZE, errno.EOPNOTSUPP, errno.ENOPROTOOPT}
 )
 
+# How _native.c sees a receiver, a packet and a run: see the structs there.
+JOB = struct.Struct("=QiIIIIIQQII")
+PACKET = struct.Struct("=IIII")
+RUN = struct.Struct("=IIIII")
+COUNTS = struct.Struct("=IQQII")  # the end of a job: what the C loop counts
+COUNTS_AT = JOB.size - COUNTS.size
+
 scratch = PinnedBuffer(SCRATCH_BYTES)
+
+
+def _load_native() -> Callable[..., tuple[int, int]] | None:
+    """The inner loop in C where it was built and is not switched off (TONGKE_NATIVE=0)."""
+    if os.environ.get("TONGKE_NATIVE") == "0":
+        return None
+    try:
+        native = importlib.import_module("streamer._native")
+    except ImportError:
+        return None
+    sizes = (native.JOB_BYTES, native.PACKET_BYTES, native.RUN_BYTES)
+    if sizes != (JOB.size, PACKET.size, RUN.size):
+        return None  # built for another layout: an old build beside new sources
+    loop: Callable[..., tuple[int, int]] = native.fan_out
+    return loop
+
+
+fan_out = _load_native()
 
 GroupKey = tuple[int, tuple[tuple[str, int], ...], int, int]
 
@@ -71,6 +99,28 @@ class Prepared:
         self.packets = packets
         self.spans = spans
         self.runs = _runs(spans)
+
+    def native_packets(self) -> bytes:
+        """The packets as the C loop reads them."""
+        return b"".join(
+            PACKET.pack(offset - 2, size, seq, timestamp)
+            for offset, _pointer, size, seq, timestamp in self.packets
+        )
+
+    def native_runs(self) -> bytes:
+        """The runs as the C loop reads them."""
+        packed = []
+        first = 0
+        for (view,), control in self.runs:
+            start = self.spans[first][0]
+            end = start + len(view)
+            count = 1
+            while self.spans[first + count - 1][1] < end:
+                count += 1
+            segment = 0 if control is None else self.spans[first][1] - start
+            packed.append(RUN.pack(start, end, segment, first, count))
+            first += count
+        return b"".join(packed)
 
 
 def _runs(spans: Sequence[tuple[int, int]]) -> list[tuple[list[memoryview], list[Any] | None]]:
@@ -109,6 +159,10 @@ class FanoutGroup:
     """
 
     __slots__ = (
+        "_connections",
+        "_jobs",
+        "_native",
+        "_others",
         "abs_send_time_id",
         "extension_ids",
         "payload_type",
@@ -122,6 +176,101 @@ class FanoutGroup:
         self.extension_ids = dict(extension_ids)
         self.running: list[ReceiverTrack] = []
         self.waiting: list[ReceiverTrack] = []
+        # What the C loop was laid out for: its jobs, their receivers in order, and those that it
+        # cannot serve (TCP). None when it must be laid out anew.
+        self._jobs: bytearray | None = None
+        self._native: list[ReceiverTrack] = []
+        self._others: list[ReceiverTrack] = []
+        self._connections = 0
+
+    # --- who is in it --------------------------------------------------------------------------
+
+    def admit(self, receivers: Sequence[ReceiverTrack]) -> None:
+        """From the next batch on these are sent everything."""
+        self._drop_jobs()
+        self.running += receivers
+
+    def dismiss(self, receiver: ReceiverTrack) -> None:
+        """Nothing more for this one; it need not be there."""
+        if receiver in self.running:
+            self._drop_jobs()
+            self.running.remove(receiver)
+
+    def _drop_jobs(self) -> None:
+        self.collect()
+        self._jobs = None
+        self._native = []
+
+    def _lay_out_jobs(self) -> bytearray:
+        self._drop_jobs()
+        self._connections = ReceiverTrack.connections
+        self._native = [r for r in self.running if isinstance(r.path, UdpPath)]
+        self._others = [r for r in self.running if not isinstance(r.path, UdpPath)]
+        jobs = bytearray(JOB.size * len(self._native))
+        for index, receiver in enumerate(self._native):
+            JOB.pack_into(
+                jobs,
+                index * JOB.size,
+                address_of(receiver.srtp_handle),
+                receiver.path.fileno(),
+                receiver.ssrc,
+                receiver.seq_offset,
+                receiver.timestamp_offset,
+                int(receiver.path.segments),
+                0,
+                0,
+                0,
+                0,
+                0,
+            )
+        self._jobs = jobs
+        return jobs
+
+    def collect(self) -> None:
+        """Move what the C loop has counted for each receiver to the receiver."""
+        jobs = self._jobs
+        if jobs is None:
+            return
+        for index, receiver in enumerate(self._native):
+            at = index * JOB.size
+            fields = JOB.unpack_from(jobs, at)
+            path = receiver.path
+            path.segments = bool(fields[5])
+            receiver.protect_errors += fields[6]
+            receiver.packets += fields[7]
+            receiver.octets += fields[8]
+            path.would_block += fields[9]
+            path.send_errors += fields[10]
+            COUNTS.pack_into(jobs, at + COUNTS_AT, 0, 0, 0, 0, 0)
+
+    # --- batches -------------------------------------------------------------------------------
+
+    def send_running(self, prepared: Prepared, received_at: float, delays: DelayHistogram) -> int:
+        """Send a prepared batch to all that are running; return how many packets went out."""
+        if fan_out is None:
+            return send(prepared, self.running, received_at, delays)
+        jobs = self._jobs
+        if jobs is None or self._connections != ReceiverTrack.connections:
+            jobs = self._lay_out_jobs()
+        sent = 0
+        if jobs:
+            sent, _troubled = fan_out(
+                jobs,
+                scratch.data,
+                prepared.template,
+                prepared.native_packets(),
+                prepared.native_runs(),
+                prepared.octets,
+                self.tag_bytes,
+                PROTECT_ADDRESS,
+                received_at,
+                delays.bounds,
+                delays.counts,
+                delays.total_s,
+            )
+        if self._others:
+            sent += send(prepared, self._others, received_at, delays)
+        return sent
 
     def render(self, packet: Packet, abs_send_time: bytes) -> bytes:
         """The plain packet as this group gets it, with the publisher's numbering and SSRC 0."""

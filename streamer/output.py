@@ -11,7 +11,7 @@ from . import control, rtp
 from .catchup import CatchUp
 from .delay import DelayHistogram
 from .description import Codec
-from .fanout import MAX_BATCH_PACKETS, FanoutGroup, GroupKey, send
+from .fanout import MAX_BATCH_PACKETS, FanoutGroup, GroupKey, Prepared, send
 from .negotiation import ReceiverTrack as NegotiatedTrack
 from .publisher import Kind, PublishedTrack
 from .receiver import ReceiverTrack
@@ -93,6 +93,7 @@ class OutputTrack:
     def set_source(self, feed: Feed | None, now: float) -> None:
         """Begin with a new publisher's track (or none); receivers keep their numbering."""
         old = self.source
+        self.collect()
         if old is not None:
             for receiver in self._negotiated:
                 if receiver.layer is self:
@@ -176,9 +177,9 @@ class OutputTrack:
         key = self._keys.pop(receiver, None)
         if key is not None:
             group = self._groups[key]
-            for members in (group.running, group.waiting):
-                if receiver in members:
-                    members.remove(receiver)
+            group.dismiss(receiver)
+            if receiver in group.waiting:
+                group.waiting.remove(receiver)
             if not group.running and not group.waiting and key not in self._keys.values():
                 del self._groups[key]
         if receiver in self._finishing:
@@ -219,9 +220,12 @@ class OutputTrack:
             newcomers = [r for r in running if not all(r.covers(seq) for seq in late)]
             if newcomers:
                 present = [packet for packet in part if not packet.late]
-                running = [receiver for receiver in running if receiver not in newcomers]
                 self._send(group, present, newcomers, send_time, received_at)
-        self._send(group, part, running, send_time, received_at)
+                running = [receiver for receiver in running if receiver not in newcomers]
+                self._send(group, part, running, send_time, received_at)
+                return
+        prepared = group.prepare(part, send_time)
+        self._count(prepared, group.send_running(prepared, received_at, self._delays), part)
 
     def _send(
         self,
@@ -234,9 +238,16 @@ class OutputTrack:
         if not packets or not receivers:
             return
         prepared = group.prepare(packets, send_time)
-        sent = send(prepared, receivers, received_at, self._delays)
+        self._count(prepared, send(prepared, receivers, received_at, self._delays), packets)
+
+    def _count(self, prepared: Prepared, sent: int, packets: Sequence[Packet]) -> None:
         self._counters.rtp_packets_forwarded += sent
         self._counters.rtp_bytes_forwarded += sent * prepared.octets // len(packets)
+
+    def collect(self) -> None:
+        """Bring what the fan-out has counted by group to the receivers."""
+        for group in self._groups.values():
+            group.collect()
 
     def _start_waiting(
         self, group: FanoutGroup, part: list[Packet], send_time: bytes, received_at: float
@@ -258,7 +269,7 @@ class OutputTrack:
         # What came late from before the start is for those who were there then.
         onward = [p for p in part[start:] if (p.seq - first.seq) & rtp.SEQ_MASK < 0x8000]
         self._send(group, onward, starting, send_time, received_at)
-        group.running += starting
+        group.admit(starting)
         if self.kind == "video":
             self._finishing += starting
 
@@ -339,7 +350,7 @@ class OutputTrack:
         group = self._groups[key]
         receiver.release(source, now)
         receiver.layer = None
-        group.running.remove(receiver)
+        group.dismiss(receiver)
         if not self._start_catch_up(receiver, group, now):
             receiver.state = "waiting"
             group.waiting.append(receiver)
@@ -375,7 +386,7 @@ class OutputTrack:
             self._counters.rtp_packets_forwarded += sent
             if catch_up.finished:
                 catch_up.receiver.state = "running"
-                catch_up.group.running.append(catch_up.receiver)
+                catch_up.group.admit([catch_up.receiver])
                 self._on_first_keyframe(catch_up.receiver.session_id)
             else:
                 remaining.append(catch_up)

@@ -27,6 +27,8 @@ class Path(Protocol):
     send_errors: int
     last_received: float
 
+    def fileno(self) -> int: ...
+
     def send(self, datagram: bytes) -> None: ...
 
     def send_spans(self, data: bytearray, spans: Sequence[tuple[int, int]]) -> None: ...
@@ -74,6 +76,9 @@ class UdpPath:
         self.send_errors = 0
         self.last_received = 0.0
         self._on_close = on_close
+
+    def fileno(self) -> int:
+        return self.sock.fileno()
 
     def send(self, datagram: bytes) -> None:
         try:
@@ -131,6 +136,9 @@ class TcpPath:
         self.queue = bytearray()
         self._on_writable = on_writable
         self._on_close = on_close
+
+    def fileno(self) -> int:
+        return self.sock.fileno()
 
     def send(self, datagram: bytes) -> None:
         with contextlib.suppress(OSError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from . import rtcp
 from .paths import Path
@@ -109,11 +109,15 @@ class ReceiverTrack:
         self._resend_tokens = RESEND_BURST
         self._resend_updated = 0.0
 
+    # How often any receiver's path or keys have changed: what the fan-out laid out before is stale.
+    connections: ClassVar[int] = 0
+
     def connect(self, path: Path, srtp: SrtpContext) -> None:
         """Give the track the transport and keys of its session."""
         self.path = path
         self.srtp = srtp
         self.srtp_handle = srtp.handle
+        ReceiverTrack.connections += 1
 
     def anchor(self, seq: int, timestamp: int, now: float, ours: int | None = None) -> None:
         """Continue our numbering with the publisher's packet (`seq`, `timestamp`) next.

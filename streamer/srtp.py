@@ -19,6 +19,15 @@ from pylibsrtp._binding import ffi, lib
 protect_rtp: Any = lib.srtp_protect
 unprotect_rtp: Any = lib.srtp_unprotect
 
+# The address of srtp_protect, for our own C loop.
+PROTECT_ADDRESS = int(ffi.cast("uintptr_t", ffi.addressof(lib, "srtp_protect")))
+
+
+def address_of(handle: Any) -> int:
+    """The address of a libsrtp context, for our own C loop. The context must outlive its use."""
+    return int(ffi.cast("uintptr_t", handle))
+
+
 RTP_HEADER_BYTES = 12
 RTCP_INDEX_BYTES = 4  # the SRTCP index word, RFC 3711 section 3.4
 MAX_TRAILER_BYTES = 16 + RTCP_INDEX_BYTES

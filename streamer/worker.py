@@ -129,6 +129,8 @@ class Worker:
             for ufrag in session.ice.take_retired_ufrags():
                 self._by_ufrag.pop(ufrag, None)
         for output in list(self.outputs.values()):
+            for output_track in output.tracks:
+                output_track.collect()
             for track, _codec in output.published():
                 track.measure_rate(now)
             if output.news(now):
@@ -400,6 +402,9 @@ class Worker:
     def _stats(self, request: control.GetStats) -> control.Stats:
         now = monotonic()
         usage = resource.getrusage(resource.RUSAGE_SELF)
+        for output in self.outputs.values():
+            for track in output.tracks:
+                track.collect()
         self._gather_path_counters()
         statm = FilePath("/proc/self/statm").read_text().split()
         return control.Stats(

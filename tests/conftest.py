@@ -1,10 +1,22 @@
-"""Puts the repository's root on the import path, so that tests can share `tests.media` and such."""
+"""Puts the repository's root on the import path; runs what leans on browsers and timing again."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = str(Path(__file__).resolve().parent.parent)
 if ROOT not in sys.path:
     sys.path.insert(0, ROOT)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Real browsers on a busy two-core machine now and then starve: they get two more tries.
+
+    A rerun is reported (R), so a test that needs it often is seen.
+    """
+    for item in items:
+        if item.get_closest_marker("e2e") is not None or "tests/net/" in item.nodeid:
+            item.add_marker(pytest.mark.flaky(reruns=2))
