@@ -190,8 +190,16 @@ class PipeOut:
             except PacketError:
                 continue
             for packet in packets:
-                if isinstance(packet, rtcp.PictureLoss) and packet.media_ssrc < len(self._tracks):
-                    self._tracks[packet.media_ssrc].request_keyframe(monotonic())
+                if isinstance(packet, rtcp.PictureLoss):
+                    self._picture_lost(packet.media_ssrc)
+
+    def _picture_lost(self, number: int) -> None:
+        """Ask for a key frame; where there is one picture, it is meant whatever its number."""
+        tracks = self._tracks[number : number + 1]
+        if self._one_picture:
+            tracks = [track for track in self._tracks if track.kind == "video"]
+        for track in tracks:
+            track.request_keyframe(monotonic())
 
     def tick(self, now: float) -> None:
         """Once a second: pass the publisher's clock on as sender reports."""
