@@ -207,6 +207,10 @@ class Port:
             return
         if not session.ice.vouches_for(data):
             self._count("stun-forged")
+            refusal = session.ice.receive(data, ("udp", *source[:2]), now, reflect=source[:2])
+            if refusal.response is not None:
+                with contextlib.suppress(OSError):
+                    sock.sendto(refusal.response, source)
             return
         path = self._connected_path(sock, session, source, local)
         if path is None:
