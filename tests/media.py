@@ -62,6 +62,22 @@ def vp8_clip() -> Path:
     )
 
 
+def flash_and_beep_clip() -> Path:
+    """WebM with VP8 and Opus: dark and silent, but from 2.0 to 2.2 of every three seconds white
+    and loud. To measure by how much sound and picture are out of step."""
+    now = "gte(mod(t,3),2)*lt(mod(t,3),2.2)"
+    picture = f"drawbox=c=white:t=fill:enable='{now}'"
+    return _made(
+        "flash-and-beep.webm",
+        [
+            *("-f", "lavfi", "-i", f"color=black:s=640x360:r=25:d=9,{picture}"),
+            *("-f", "lavfi", "-i", f"aevalsrc='0.8*sin(6283*t)*{now}':s=48000:d=9"),
+            *("-c:v", "libvpx", "-deadline", "realtime", "-cpu-used", "8", "-b:v", "300k"),
+            *("-g", "25", "-auto-alt-ref", "0", "-c:a", "libopus", "-b:a", "32k"),
+        ],
+    )
+
+
 def foreign_clip() -> Path:
     """A clip that no browser takes as it is: MPEG-4 part 2 and MP3, so it must be encoded."""
     return _made(
