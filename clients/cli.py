@@ -13,7 +13,15 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from . import config_command, publish_arguments, token_command, watch_arguments
+from . import (
+    audit_command,
+    config_command,
+    plan_command,
+    publish_arguments,
+    rehearse_arguments,
+    token_command,
+    watch_arguments,
+)
 from .arguments import add_config_arguments, add_json_argument
 from .family import die_with_parent
 from .usage import usage_in_chinese
@@ -62,11 +70,24 @@ def build_parser(chosen: str | None = None) -> Parser:
         ),
         ("load", say("压力测试", "many receivers, to see what holds"), None),
         ("token", say("签发令牌", "sign a token"), token_command.add_arguments),
+        (
+            "plan",
+            say("计算各路输出流的合理名额", "compute the cap that each stream can carry"),
+            plan_command.add_arguments,
+        ),
+        (
+            "rehearse",
+            say("课前用虚拟教室排练一遍", "run a lesson with synthetic classrooms"),
+            rehearse_arguments.add_arguments,
+        ),
+        ("doctor", say("检查本机能否上课", "check this machine, and how to mend it"), None),
+        ("audit", say("检查、查看审计日志", "check or show the audit log"), None),
         ("config", say("检查、查看配置", "check or show the configuration"), None),
     ):
         command = commands.add_parser(name, help=summary, description=summary)
-        if name == "config":
-            config_command.add_arguments(command, parser_class=Parser)
+        if name in ("audit", "config"):
+            two_words = audit_command if name == "audit" else config_command
+            two_words.add_arguments(command, parser_class=Parser)
             continue
         if name == "load" and chosen == "load":
             _load_arguments(command)
@@ -131,6 +152,19 @@ def _run_load(args: argparse.Namespace) -> int:
     return load.run(args, load_config(args))
 
 
+def _run_rehearse(args: argparse.Namespace) -> int:
+    from . import rehearse
+    from .settings import load_config
+
+    return rehearse.run(args, load_config(args))
+
+
+def _run_doctor(args: argparse.Namespace) -> int:
+    from . import doctor
+
+    return doctor.run(args)
+
+
 RUNNERS: dict[str, Callable[[argparse.Namespace], int]] = {
     "serve": _run_serve,
     "demo": _run_demo,
@@ -138,6 +172,10 @@ RUNNERS: dict[str, Callable[[argparse.Namespace], int]] = {
     "watch": _run_watch,
     "load": _run_load,
     "token": token_command.run,
+    "plan": plan_command.run,
+    "rehearse": _run_rehearse,
+    "doctor": _run_doctor,
+    "audit": audit_command.run,
     "config": config_command.run,
 }
 

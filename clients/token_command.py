@@ -18,6 +18,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--name", metavar="NAME", help=say("教室名称", "name of the classroom"))
     parser.add_argument(
+        "--org",
+        metavar="NAME",
+        help=say("所属单位，计入其总上限", "organisation, under whose cap it counts"),
+    )
+    parser.add_argument(
         "--ttl",
         type=seconds,
         metavar="S",
@@ -26,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from signaling.audit import AuditLog
     from signaling.store.secretfiles import data_directory, token_secret
     from signaling.tokens import TokenAuthority
 
@@ -37,11 +43,8 @@ def run(args: argparse.Namespace) -> int:
         by_role = args.role in ("teacher", "ops")
         ttl_s = config.auth.teacher_ttl_s if by_role else config.auth.token_ttl_s
     try:
-        secret = (
-            config.auth.secret.encode()
-            if config.auth.secret
-            else token_secret(data_directory(config.server.data_dir))
-        )
+        directory = data_directory(config.server.data_dir)
+        secret = config.auth.secret.encode() if config.auth.secret else token_secret(directory)
     except OSError as error:
         raise CommandError(
             say(
@@ -51,13 +54,15 @@ def run(args: argparse.Namespace) -> int:
             kind="data-dir",
         ) from error
     try:
-        token = TokenAuthority(secret).issue(
-            args.role, ttl_s=ttl_s, lesson=args.lesson, name=args.name
+        authority = TokenAuthority(secret)
+        token = authority.issue(
+            args.role, ttl_s=ttl_s, lesson=args.lesson, name=args.name, org=args.org
         )
     except ValueError as error:
         raise CommandError(
             say(f"签发不了：{error}", str(error)), exit_code=BAD_USAGE, kind="usage"
         ) from error
+    AuditLog(directory).issued("cli", authority.verify(token))
     if args.json:
         emit_json(
             {

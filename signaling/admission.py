@@ -1,13 +1,15 @@
 """Decides who holds the places of one output stream: an exact cap, and a waiting list in order.
 
-A place is taken by a session, held for an identity whose connection was lost, or offered to the
-first of the waiting list. Taken, held and offered places together never exceed the cap, except
-for what was already there when the cap was lowered: lowering drops nobody.
+A place is taken by a session, held for an identity whose connection was lost, offered to the
+first of the waiting list, or set aside for a teaching point that reserved it. Together they never
+exceed the cap (nor that of the lesson, the node or the organisation), except for what was already
+there when a cap was lowered: lowering drops nobody unless `cut_excess` is asked for.
 
 Two kinds of token ask. One that stands for a seat (`unique`) has one place: a second session of
 it takes the place over, and its turn in the waiting list is kept by its identity. One without a
 seat may be used by many receivers at once: each session is a place of its own, and a turn is kept
-by a ticket.
+by a ticket. Turns are served by priority (reserved, scheduled, walk-in, observer), then by
+arrival; a turn whose organisation is full lets those of others pass until it is not.
 
 No clock and no I/O: `now` is monotonic seconds. Whoever owns an instance calls `expire` at
 `next_deadline`; being late is harmless, because every call first lets lapse what has lapsed and
@@ -16,91 +18,50 @@ keeps what must be told for the next call that can tell it.
 
 from __future__ import annotations
 
+import math
 import secrets
-from collections.abc import Callable
-from typing import Final, Literal
+from collections.abc import Callable, Sequence
+from typing import Final
 
-import msgspec
+from signaling.admission_answers import (
+    Admitted,
+    Cut,
+    Dropped,
+    Expired,
+    Offer,
+    Refused,
+    Waiting,
+)
+from signaling.admission_book import Book
+from signaling.admission_news import News
+from signaling.allowances import Allowance, House, Rank
+from signaling.decisions import Decision, Verb
+from signaling.departures import Departures
+from signaling.reservations import Reservations
+from signaling.turns import Claim, Priority
+
+__all__ = [
+    "Admitted",
+    "Cut",
+    "Dropped",
+    "Expired",
+    "Offer",
+    "Priority",
+    "Refused",
+    "StreamAdmission",
+    "Waiting",
+]
 
 MAX_RETRY_AFTER_S: Final = 5
 # A waiting entry that missed this many turns of asking has gone away.
 MISSED_TURNS: Final = 3
 
 
-class Admitted(msgspec.Struct, frozen=True):
-    """The session has a place; `replaced_session` lost it and is to be closed."""
-
-    replaced_session: str | None = None
-
-
-class Waiting(msgspec.Struct, frozen=True):
-    """The session has no place but a turn: `position` 1 is next, `ahead` is one less."""
-
-    position: int
-    ahead: int
-    ticket: str
-    retry_after_s: int
-
-
-class Refused(msgspec.Struct, frozen=True):
-    reason: Literal["waiting-list-full"] = "waiting-list-full"
-
-
-class Offer(msgspec.Struct, frozen=True):
-    """A place kept until `expires_at` for who waited first. To be told to them."""
-
-    identity: str
-    ticket: str
-    expires_at: float
-
-
-class Dropped(msgspec.Struct, frozen=True):
-    """A claim that lapsed. `ticket` is None for a held place."""
-
-    identity: str
-    ticket: str | None
-    reason: Literal["offer-expired", "stopped-asking", "hold-expired"]
-
-
-class Expired(msgspec.Struct, frozen=True):
-    offers: list[Offer]
-    dropped: list[Dropped]
-
-
-class _Entry(msgspec.Struct):
-    """A turn: in the waiting list until `expires_at` unless it asks, or offered until then."""
-
-    identity: str
-    ticket: str
-    unique: bool
-    expires_at: float
-
-
-class _Taken(msgspec.Struct, frozen=True):
-    identity: str
-    unique: bool
-
-
 class StreamAdmission:
-    """The places of one output stream."""
+    """The places of one output stream.
 
-    __slots__ = (
-        "_cap",
-        "_hold_s",
-        "_holds",
-        "_make_ticket",
-        "_now",
-        "_offer_s",
-        "_offers",
-        "_session_of",
-        "_taken",
-        "_ticket_of",
-        "_untold_dropped",
-        "_untold_offers",
-        "_waiting",
-        "_waiting_limit",
-        "retry_after_s",
-    )
+    `house` and `lesson` are the levels above it; without them the stream stands alone.
+    """
 
     def __init__(
         self,
@@ -110,75 +71,92 @@ class StreamAdmission:
         offer_s: float,
         *,
         make_ticket: Callable[[], str] = lambda: secrets.token_urlsafe(12),
+        house: House | None = None,
+        lesson: Allowance | None = None,
     ) -> None:
         if cap < 0 or waiting_list < 0 or hold_s < 0 or offer_s <= 0:
             raise ValueError("cap, waiting_list and hold_s must not be negative, offer_s not 0")
-        self._cap = cap
-        self._waiting_limit = waiting_list
+        self.waiting_limit = waiting_list
         self._hold_s = hold_s
         self._offer_s = offer_s
-        self._make_ticket = make_ticket
         # Whoever only polls must come by at least twice while an offer stands.
         self.retry_after_s = max(1, min(MAX_RETRY_AFTER_S, int(offer_s / 2)))
-        self._taken: dict[str, _Taken] = {}
-        self._session_of: dict[str, str] = {}  # unique identity → its session
-        self._holds: dict[str, float] = {}  # unique identity → expires_at
-        # Both by ticket; dictionaries keep the order of insertion, which is the order of turns.
-        self._waiting: dict[str, _Entry] = {}
-        self._offers: dict[str, _Entry] = {}
-        self._ticket_of: dict[str, str] = {}  # unique identity → its waiting or offered ticket
-        self._untold_offers: list[Offer] = []
-        self._untold_dropped: list[Dropped] = []
+        self._turn_s = MISSED_TURNS * self.retry_after_s
+        self._house = house or House()
+        self._book = Book(cap, self._house, lesson, make_ticket)
+        self._departures = Departures()
+        self._news = News(self._book)
         self._now = 0.0
+        self._lapse_not_before = math.inf
 
     # --- what there is -----------------------------------------------------------------------
 
     @property
     def cap(self) -> int:
-        return self._cap
+        return self._book.stream.limit or 0
 
     @property
     def receivers(self) -> int:
         """Places taken by sessions."""
-        return len(self._taken)
+        return len(self._book.taken)
 
     @property
     def held(self) -> int:
         """Places kept for identities whose session was lost."""
-        return len(self._holds)
+        return len(self._book.holds)
 
     @property
     def offered(self) -> int:
         """Places kept for those who waited first."""
-        return len(self._offers)
+        return len(self._book.offers)
+
+    @property
+    def reserved(self) -> int:
+        """Places set aside for named teaching points that have not come yet."""
+        return self._book.reservations.open
+
+    @property
+    def reservations(self) -> Reservations:
+        """To be read only."""
+        return self._book.reservations
 
     @property
     def waiting(self) -> int:
         """Turns in the waiting list, offered ones not included."""
-        return len(self._waiting)
+        return len(self._book.line)
+
+    def has(self, session_id: str) -> bool:
+        """Whether the session has a place here."""
+        return session_id in self._book.taken
 
     def line(self) -> list[tuple[str, str]]:
         """(identity, ticket) of all who wait, the next one first."""
-        return [(entry.identity, entry.ticket) for entry in self._waiting.values()]
+        return [(claim.identity, claim.ticket) for claim in self._book.line]
 
     def position(self, key: str) -> int | None:
         """The position (1 = next) of a seat's identity or of a ticket, None if it does not wait."""
-        wanted = self._ticket_of.get(key, key)
-        if wanted not in self._waiting:
-            return None
-        for number, ticket in enumerate(self._waiting, start=1):
-            if ticket == wanted:
-                return number
-        return None
+        claim = self._book.turn(key)
+        return self._book.line.position(claim) if claim is not None else None
+
+    def expected_wait_s(self, position: int, now: float) -> int | None:
+        """How long a position will take at the pace of the departures so far, None if unknown."""
+        wait_s = self._departures.expected_wait_s(position + self._book.stream.excess, now)
+        lapses_at = self._book.reservations.lapses_at
+        if lapses_at is not None and position <= self.reserved:
+            until_lapse_s = max(1, math.ceil(lapses_at - now))
+            wait_s = until_lapse_s if wait_s is None else min(wait_s, until_lapse_s)
+        return wait_s
 
     def next_deadline(self) -> float | None:
         """When `expire` has something to do, None while nothing can lapse."""
-        if self._untold_offers or self._untold_dropped:
+        if self._news.waits_to_be_told:
             return self._now
-        deadlines = [entry.expires_at for entry in self._offers.values()]
-        deadlines += [entry.expires_at for entry in self._waiting.values()]
-        deadlines += self._holds.values()
-        return min(deadlines, default=None)
+        earliest = self._book.earliest()
+        return earliest if earliest < math.inf else None
+
+    def take_decisions(self) -> list[Decision]:
+        """The decisions since the last call."""
+        return self._news.take_decisions()
 
     # --- what may happen ---------------------------------------------------------------------
 
@@ -190,159 +168,255 @@ class StreamAdmission:
         *,
         ticket: str | None = None,
         unique: bool,
+        priority: Priority = Priority.WALK_IN,
+        name: str = "",
+        organisation: str | None = None,
     ) -> Admitted | Waiting | Refused:
-        """A session asks for a place. A newcomer never overtakes who waits or was offered one."""
-        self._lapse(now)
-        if session_id in self._taken:
-            return Admitted()
-        if unique and identity in self._session_of:
-            replaced = self._session_of[identity]
-            del self._taken[replaced]
-            return self._take(identity, session_id, unique, replaced)
-        if unique and self._holds.pop(identity, None) is not None:
-            return self._take(identity, session_id, unique)
-        offer = self._offer_for(identity, ticket, unique)
-        if offer is not None:
-            self._forget(self._offers, offer)
-            return self._take(identity, session_id, unique)
-        entry = self._entry_for(identity, ticket, unique)
-        if entry is None:
-            # A free place means that nobody waits: every free one was offered by `_raise_offers`.
-            if self._occupied() < self._cap:
-                return self._take(identity, session_id, unique)
-            if len(self._waiting) >= self._waiting_limit:
-                return Refused()
-            entry = self._append(identity, unique)
-        entry.expires_at = now + MISSED_TURNS * self.retry_after_s
-        position = self.position(entry.ticket) or len(self._waiting)
-        return Waiting(position, position - 1, entry.ticket, self.retry_after_s)
+        """A session asks for a place. A newcomer never overtakes who waits for the same place.
 
-    def release(self, session_id: str, now: float, *, hold: bool) -> list[Offer]:
+        `name` is what reservations match; `organisation` adds the level of that name.
+        """
+        self._lapse(now)
+        book = self._book
+        if session_id in book.taken:
+            return Admitted()
+        replaced = book.session_of(identity) if unique else None
+        if replaced is not None and (claim := book.unseat(replaced)) is not None:
+            return self._seat(claim, session_id, "replaced", replaced)
+        held = book.holds.pop(identity, None) if unique else None
+        if held is not None:
+            return self._seat(held, session_id, "came-back")
+        offer = book.offer_for(identity, ticket, unique)
+        if offer is not None:
+            book.take_offer(offer)
+            return self._seat(offer, session_id, "offer-claimed")
+        turn = book.turn_for(identity, ticket, unique)
+        if turn is None:
+            turn = book.claim(identity, unique, priority, name, organisation)
+            blocked = book.blocked_by(turn)
+            if blocked is None:
+                book.place(turn)
+                return self._seat(turn, session_id, "reserved" if turn.reserved else "free")
+            # As many names as are reserved may come on top: the list's walk-ins do not block them.
+            if turn.priority is not Priority.RESERVED and self.waiting >= self.waiting_limit:
+                self._news.refused(turn, now)
+                return Refused()
+            self._wait(turn, now)
+            self._note("waiting", f"{blocked}-cap", turn, book.line.position(turn))
+        turn.expires_at = now + self._turn_s
+        return self._turn_answer(turn, now)
+
+    def release(
+        self, session_id: str, now: float, *, hold: bool, reason: str = "ended"
+    ) -> list[Offer]:
         """A session is gone. `hold` keeps the place of a seat for `hold_s` seconds.
 
         A session without a place (never admitted, or replaced) changes nothing.
         """
         self._lapse(now)
-        place = self._taken.pop(session_id, None)
-        if place is not None and place.unique:
-            del self._session_of[place.identity]
-            if hold and self._hold_s > 0:
-                self._holds[place.identity] = now + self._hold_s
+        claim = self._book.unseat(session_id)
+        if claim is not None and hold and claim.unique and self._hold_s > 0:
+            self._hold(claim, now)
+            self._note("held", reason, claim)
+        elif claim is not None:
+            self._depart(claim, reason, now)
         return self._offer_free_places(now)
 
     def withdraw(self, key: str, now: float) -> list[Offer]:
         """Give up what a seat's identity or a ticket keeps without a session: hold, offer, turn."""
         self._lapse(now)
-        self._holds.pop(key, None)
-        ticket = self._ticket_of.get(key, key)
-        for entries in (self._offers, self._waiting):
-            entry = entries.get(ticket)
-            if entry is not None:
-                self._forget(entries, entry)
+        held = self._book.holds.pop(key, None)
+        if held is not None:
+            self._depart(held, "gave-up", now)
+        offer, turn = self._book.offer_of(key), self._book.turn(key)
+        if offer is not None:
+            self._book.take_offer(offer)
+            self._book.free(offer)
+            self._note("left", "gave-up-offer", offer)
+        elif turn is not None:
+            self._leave_line(turn)
+            self._note("left", "gave-up-turn", turn)
         return self._offer_free_places(now)
 
     def touch(self, key: str, now: float) -> None:
         """Keep the turn of a seat's identity or of a ticket: it is listening for its offer."""
         self._lapse(now)
-        entry = self._waiting.get(self._ticket_of.get(key, key))
-        if entry is not None:
-            entry.expires_at = now + MISSED_TURNS * self.retry_after_s
+        turn = self._book.turn(key)
+        if turn is not None:
+            turn.expires_at = now + self._turn_s
 
     def set_cap(self, cap: int, now: float) -> list[Offer]:
         """Raising offers the new places at once; lowering drops nobody, it only admits nobody."""
         if cap < 0:
             raise ValueError("the cap must not be negative")
         self._lapse(now)
-        self._cap = cap
+        before = self.cap
+        self._book.stream.limit = cap
+        if cap != before:
+            self._note("cap", f"from {before} to {cap}")
         return self._offer_free_places(now)
+
+    def cut_excess(self, now: float) -> list[Cut]:
+        """Take the places beyond the cap away: the least prioritised first, the latest of equals.
+
+        An offer that is taken back becomes the turn that it was.
+        """
+        self._lapse(now)
+        places = sorted(self._book.with_places(), key=lambda pair: pair[1].place_rank, reverse=True)
+        cuts: list[Cut] = []
+        for session_id, claim in places[: self._book.stream.excess]:
+            self._note("cut", "cap-lowered", claim)
+            if session_id is not None:
+                self._book.unseat(session_id)
+            elif self._book.offers.get(claim.ticket) is claim:
+                self._book.take_offer(claim)
+                self._book.free(claim)
+                self._wait(claim, now)
+                continue
+            else:
+                del self._book.holds[claim.identity]
+            self._book.free(claim)
+            cuts.append(Cut(claim.identity, session_id))
+        self._house.share_out(now)
+        return cuts
+
+    def reserve(self, names: Sequence[str], hold_s: float, now: float) -> list[Offer]:
+        """Replace the reservations, which hold until `hold_s` seconds into the lesson."""
+        self._lapse(now)
+        self._book.reserve(names, hold_s)
+        self._note("reservations", f"{len(names)} names, {hold_s / 60:g} min into the lesson")
+        self._lapse_not_before = -math.inf
+        return self._offer_free_places(now)
+
+    def start(self, now: float) -> None:
+        """The lesson has started: the time for which reservations hold runs from now."""
+        self._book.reservations.start(now)
+        self._lapse_not_before = -math.inf
+
+    def restore(
+        self,
+        identity: str,
+        now: float,
+        *,
+        priority: Priority = Priority.WALK_IN,
+        name: str = "",
+        organisation: str | None = None,
+    ) -> None:
+        """Hold the place that a seat had before a restart, whatever the cap is now."""
+        claim = self._book.claim(identity, True, priority, name, organisation)
+        self._book.place(claim)
+        self._hold(claim, now)
+
+    def close(self) -> None:
+        """The lesson has ended: what its places took of the other levels is free."""
+        self._book.clear()
+        self._house.note_waiting(self, False)
+        self._house.share_out(self._now)
 
     def expire(self, now: float) -> Expired:
         """Let lapse what has lapsed; the offers and drops since the last call that told them."""
         self._lapse(now)
-        dropped, self._untold_dropped = self._untold_dropped, []
-        return Expired(self._tell_offers(), dropped)
+        return Expired(self._tell_offers(), self._news.take_dropped())
+
+    # --- the house's side ----------------------------------------------------------------------
+
+    def next_rank(self, now: float) -> Rank | None:
+        """The rank of the first turn for which there is a place at every level."""
+        self._drop_lapsed(now)
+        claim = self._book.next_to_place()
+        return claim.rank if claim is not None else None
+
+    def offer_next(self, now: float) -> None:
+        """Offer a place to that turn."""
+        claim = self._book.next_to_place()
+        if claim is None:
+            return
+        self._leave_line(claim)
+        self._book.place(claim)
+        # Counted from now, not from when the place became free: they are only told now.
+        self._book.offer(claim, now + self._offer_s)
+        self._wake_by(claim.expires_at)
+        self._news.offered(claim, now)
 
     # --- inside ------------------------------------------------------------------------------
 
-    def _occupied(self) -> int:
-        return len(self._taken) + len(self._holds) + len(self._offers)
-
-    def _take(
-        self, identity: str, session_id: str, unique: bool, replaced: str | None = None
+    def _seat(
+        self, claim: Claim, session_id: str, reason: str, replaced: str | None = None
     ) -> Admitted:
-        self._taken[session_id] = _Taken(identity, unique)
-        if unique:
-            self._session_of[identity] = session_id
+        self._book.seat(claim, session_id)
+        self._news.admitted(claim, reason, self._now)
         return Admitted(replaced)
 
-    def _offer_for(self, identity: str, ticket: str | None, unique: bool) -> _Entry | None:
-        if unique:
-            return self._offers.get(self._ticket_of.get(identity, ""))
-        if ticket is not None:
-            offer = self._offers.get(ticket)
-            if offer is not None:
-                return offer if _owns(offer, identity) else None
-            if ticket in self._waiting:
-                return None
-        # Without a ticket, or with one that has lapsed: a player that cannot send tickets gets
-        # in by asking again, with whatever was offered first to the token it uses.
-        return next((o for o in self._offers.values() if _owns(o, identity)), None)
+    def _hold(self, claim: Claim, now: float) -> None:
+        self._book.hold(claim, now + self._hold_s)
+        self._wake_by(claim.expires_at)
 
-    def _entry_for(self, identity: str, ticket: str | None, unique: bool) -> _Entry | None:
-        if unique:
-            return self._waiting.get(self._ticket_of.get(identity, ""))
-        entry = self._waiting.get(ticket) if ticket is not None else None
-        return entry if entry is not None and _owns(entry, identity) else None
+    def _depart(self, claim: Claim, reason: str, now: float) -> None:
+        self._book.free(claim)
+        self._departures.note(now)
+        self._note("left", reason, claim)
 
-    def _append(self, identity: str, unique: bool) -> _Entry:
-        entry = _Entry(identity, self._make_ticket(), unique, 0.0)
-        self._waiting[entry.ticket] = entry
-        if unique:
-            self._ticket_of[identity] = entry.ticket
-        return entry
+    def _wait(self, claim: Claim, now: float) -> None:
+        self._book.wait(claim, now + self._turn_s)
+        self._wake_by(claim.expires_at)
+        self._house.note_waiting(self, True)
 
-    def _forget(self, entries: dict[str, _Entry], entry: _Entry) -> None:
-        del entries[entry.ticket]
-        if entry.unique:
-            del self._ticket_of[entry.identity]
+    def _leave_line(self, claim: Claim) -> None:
+        self._book.leave_line(claim)
+        if not self._book.line:
+            self._house.note_waiting(self, False)
+
+    def _turn_answer(self, turn: Claim, now: float) -> Waiting:
+        position = self._book.line.position(turn)
+        return Waiting(
+            position,
+            position - 1,
+            turn.ticket,
+            self.retry_after_s,
+            self._book.blocked_by(turn) or "stream",
+            self.expected_wait_s(position, now),
+        )
 
     def _lapse(self, now: float) -> None:
         """Drop what is past its time, then offer the places that became free."""
+        self._drop_lapsed(now)
+        self._house.share_out(now)
+
+    def _drop_lapsed(self, now: float) -> None:
         self._now = max(self._now, now)
-        for identity in [key for key, at in self._holds.items() if at <= now]:
-            del self._holds[identity]
-            self._untold_dropped.append(Dropped(identity, None, "hold-expired"))
-        self._lapse_entries(self._offers, "offer-expired", now)
-        self._lapse_entries(self._waiting, "stopped-asking", now)
-        self._raise_offers(now)
+        if now < self._lapse_not_before:
+            return
+        book = self._book
+        for held in [claim for claim in book.holds.values() if claim.expires_at <= now]:
+            del book.holds[held.identity]
+            book.free(held)
+            self._departures.note(now)
+            self._news.lapsed(held, None, "hold-expired", now)
+        for offer in [claim for claim in book.offers.values() if claim.expires_at <= now]:
+            book.take_offer(offer)
+            book.free(offer)
+            self._news.lapsed(offer, offer.ticket, "offer-expired", now)
+        for turn in [claim for claim in book.line if claim.expires_at <= now]:
+            self._leave_line(turn)
+            self._news.lapsed(turn, turn.ticket, "stopped-asking", now)
+        open_names = book.reservations.lapse(now)
+        if open_names:
+            book.rank_line()
+            self._note("lapsed", f"{len(open_names)} reservations")
+        # A deadline may move on meanwhile: then the next look comes early and finds nothing.
+        self._lapse_not_before = book.earliest()
 
-    def _lapse_entries(
-        self,
-        entries: dict[str, _Entry],
-        reason: Literal["offer-expired", "stopped-asking"],
-        now: float,
-    ) -> None:
-        for entry in [entry for entry in entries.values() if entry.expires_at <= now]:
-            self._forget(entries, entry)
-            self._untold_dropped.append(Dropped(entry.identity, entry.ticket, reason))
-
-    def _raise_offers(self, now: float) -> None:
-        while self._waiting and self._occupied() < self._cap:
-            entry = self._waiting.pop(next(iter(self._waiting)))
-            # Counted from now, not from when the place became free: they are only told now.
-            entry.expires_at = now + self._offer_s
-            self._offers[entry.ticket] = entry
-            self._untold_offers.append(Offer(entry.identity, entry.ticket, entry.expires_at))
+    def _wake_by(self, at: float) -> None:
+        self._lapse_not_before = min(self._lapse_not_before, at)
 
     def _offer_free_places(self, now: float) -> list[Offer]:
-        self._raise_offers(now)
+        self._house.share_out(now)
         return self._tell_offers()
 
     def _tell_offers(self) -> list[Offer]:
-        """Offers not yet told; one that was claimed or lapsed in the meantime is left out."""
-        offers, self._untold_offers = self._untold_offers, []
-        return [offer for offer in offers if offer.ticket in self._offers]
+        return self._news.take_offers(self._book.offers)
 
-
-def _owns(entry: _Entry, identity: str) -> bool:
-    return not entry.unique and entry.identity == identity
+    def _note(
+        self, verb: Verb, reason: str, claim: Claim | None = None, position: int | None = None
+    ) -> None:
+        self._news.note(self._now, verb, reason, claim, position)

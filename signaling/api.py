@@ -10,14 +10,15 @@ import msgspec
 import segno
 from aiohttp import web
 
+from signaling import admission_bodies, permissions
 from signaling import config as configuration
-from signaling import permissions
-from signaling.config_model import MAX_CAP
+from signaling.admission_bodies import Body, Cap, Names, Reservation, StreamWish
+from signaling.audit import acting
 from signaling.context import Context
+from signaling.doors import claims_of
 from signaling.lessons import Lesson
 from signaling.problems import LANGUAGES, Problem
 from signaling.requests import (
-    bearer,
     clean_name,
     client_address,
     decode,
@@ -33,19 +34,12 @@ LONGEST_NAME = 40
 CONFIG_BYTES = 1024 * 1024
 MAX_STREAMS = 8
 
-Cap = Annotated[int, msgspec.Meta(ge=0, le=MAX_CAP)]
 _Line = Annotated[str, msgspec.Meta(max_length=1000)]
 
 
-class _Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Base of request bodies: what we do not know we refuse, so that typing errors show."""
+class CreateLesson(Body, frozen=True):
+    """`reserved` is for every stream that has none of its own; `cap` for all of them together."""
 
-
-class StreamWish(_Body, frozen=True):
-    cap: Cap | None = None
-
-
-class CreateLesson(_Body, frozen=True):
     title: _Line
     mode: Literal["dispatch", "masterclass", "open"] = "dispatch"
     streams: (
@@ -53,24 +47,22 @@ class CreateLesson(_Body, frozen=True):
         | Annotated[dict[str, StreamWish], msgspec.Meta(max_length=MAX_STREAMS)]
         | None
     ) = None
+    cap: Cap | None = None
+    scheduled: Names | None = None
+    reserved: Reservation | None = None
 
 
-class SetCap(_Body, frozen=True):
-    cap: Cap
-
-
-class Join(_Body, frozen=True):
+class Join(Body, frozen=True):
     code: Annotated[str, msgspec.Meta(max_length=40)]
     name: _Line
     seat: Annotated[str, msgspec.Meta(max_length=MAX_TOKEN_BYTES)] | None = None
 
 
-class PutConfig(_Body, frozen=True):
+class PutConfig(Body, frozen=True):
     toml: str
 
 
 _create_lesson_decoder = msgspec.json.Decoder(CreateLesson)
-_set_cap_decoder = msgspec.json.Decoder(SetCap)
 _join_decoder = msgspec.json.Decoder(Join)
 _put_config_decoder = msgspec.json.Decoder(PutConfig)
 
@@ -94,8 +86,6 @@ class Api:
             web.get(lesson, self._read),
             web.delete(lesson, self._end),
             web.get(lesson + "/join.svg", self._qr),
-            web.get(lesson + "/streams/{stream}", self._stream),
-            web.patch(lesson + "/streams/{stream}", self._set_cap),
             web.get(lesson + "/seats", self._seats),
             web.delete(lesson + "/seats/{seat}", self._release),
             web.get(lesson + "/events", self._context.hub.handle),
@@ -141,6 +131,7 @@ class Api:
         if claims is not None and claims.seat is not None:
             seat = context.registry.known_seat(lesson, claims.seat, name, claims.role)
         else:
+            context.gates.new_seat(client_address(request, context.config))
             seat = context.registry.new_seat(lesson, name, "point", durable=True)
         token = context.tokens.issue(
             "point",
@@ -163,6 +154,9 @@ class Api:
         """The lesson with the code; a wrong one counts against the address."""
         code = "".join(c for c in body.code if c.isdigit() and c.isascii())
         address = client_address(request, self._context.config)
+        if self._returns_to(body, code):
+            # Guessing by others may have used up the budget of all: a class comes back anyway.
+            return self._context.registry.by_code(code)
         self._context.gates.code(address)
         try:
             return self._context.registry.by_code(code)
@@ -170,6 +164,17 @@ class Api:
             if problem.type == "unknown-join-code":
                 self._context.gates.wrong_code(address)
             raise
+
+    def _returns_to(self, body: Join, code: str) -> bool:
+        """Whether the request brings a token that was given for this very code."""
+        if body.seat is None:
+            return False
+        try:
+            claims = self._context.tokens.verify(body.seat)
+        except Problem:
+            return False
+        lesson = self._context.registry.get(claims.lesson or "")
+        return claims.seat is not None and lesson is not None and lesson.join_code == code
 
     def _earlier_join(self, token: str | None, lesson: Lesson) -> Claims | None:
         """The claims by which the seat comes back; None for a new seat.
@@ -198,14 +203,19 @@ class Api:
         permissions.require(may, claims)
         body = await read_json(request, self._limit, _create_lesson_decoder)
         title = clean_name(body.title, "title", LONGEST_TITLE)
-        if self._context.desk.draining:
+        if self._context.desk.draining or self._context.desk.refusing_lessons:
             raise Problem("draining")
         caps: dict[str, int | None] | None = None
         if isinstance(body.streams, list):
             caps = dict.fromkeys(body.streams)
         elif body.streams is not None:
             caps = {name: wish.cap for name, wish in body.streams.items()}
+        admission_bodies.check(body.reserved, body.scheduled, body.streams)
         lesson = self._context.registry.create(title, body.mode, claims.sub, caps)
+        admission_bodies.set_up(
+            self._context.desk, lesson, body.cap, body.reserved, body.scheduled, body.streams
+        )
+        self._context.audit.record(claims, "lesson-created", lesson.id, body.mode)
         response = self._answer_lesson(lesson, status=201)
         response.headers["Location"] = f"/api/v1/lessons/{lesson.id}"
         return response
@@ -228,8 +238,12 @@ class Api:
         return self._answer_lesson(self._seen_lesson(request))
 
     async def _end(self, request: web.Request) -> web.Response:
-        lesson = self._owned_lesson(request)
-        self._context.desk.end_lesson(lesson)
+        claims = self._claims(request)
+        lesson = self._context.registry.find(request.match_info["lesson"])
+        permissions.require_owner(claims, lesson)
+        if lesson.ended_at is None:
+            self._context.desk.end_lesson(lesson)
+            self._context.audit.record(claims, "lesson-ended", lesson.id)
         return self._answer_lesson(lesson)
 
     async def _qr(self, request: web.Request) -> web.Response:
@@ -246,19 +260,6 @@ class Api:
             headers={"Cache-Control": "no-cache"},
         )
 
-    async def _stream(self, request: web.Request) -> web.Response:
-        lesson = self._seen_lesson(request)
-        return answer(lesson.stream(request.match_info["stream"]).document())
-
-    async def _set_cap(self, request: web.Request) -> web.Response:
-        claims = self._claims(request)
-        permissions.require_ops(claims)
-        body = await read_json(request, self._limit, _set_cap_decoder)
-        lesson = self._context.registry.running_lesson(request.match_info["lesson"])
-        stream = lesson.stream(request.match_info["stream"])
-        self._context.desk.set_cap(lesson, stream, body.cap)
-        return answer(stream.document())
-
     # --- seats ---------------------------------------------------------------------------------
 
     async def _seats(self, request: web.Request) -> web.Response:
@@ -272,6 +273,7 @@ class Api:
             raise Problem("no-such-seat")
         reason = "ops" if claims.role == "ops" else "teacher"
         self._context.desk.release_seat(lesson, seat, reason)
+        self._context.audit.record(claims, "seat-released", f"{lesson.id}/{seat.id}", reason)
         return web.Response(status=204)
 
     # --- operations ----------------------------------------------------------------------------
@@ -295,10 +297,12 @@ class Api:
         )
 
     async def _put_config(self, request: web.Request) -> web.Response:
-        permissions.require_ops(self._claims(request))
+        claims = self._claims(request)
+        permissions.require_ops(claims)
         body = decode(await read_body(request, CONFIG_BYTES), _put_config_decoder)
         try:
-            changes = self._context.configuring.replace_toml(body.toml)
+            with acting(claims):
+                changes = self._context.configuring.replace_toml(body.toml)
         except configuration.ConfigError as error:
             raise error.problem() from error
         except OSError as error:
@@ -349,9 +353,8 @@ class Api:
         self._context.gates.request(client_address(request, self._context.config))
 
     def _claims(self, request: web.Request) -> Claims:
-        """Who asks, within the limit of requests per address. Raises Problem."""
-        self._gate(request)
-        return bearer(request, self._context.tokens)
+        """Who asks, within the limits of requests. Raises Problem."""
+        return claims_of(request, self._context)
 
     def _seen_lesson(self, request: web.Request) -> Lesson:
         """The lesson of the path, ended or not, which the token opens. Raises Problem."""

@@ -20,10 +20,24 @@ import tomlkit
 
 from signaling.config_check import HIDDEN, build, show
 from signaling.config_errors import ConfigError, ConfigProblem
-from signaling.config_model import Auth, Config, Limits, Mixer, Mode, Profile, Server, Stream
+from signaling.config_model import (
+    Alarms,
+    Auth,
+    Config,
+    Limits,
+    Mixer,
+    Mode,
+    Planner,
+    Profile,
+    Recording,
+    Server,
+    Stream,
+)
 from signaling.config_rules import check, is_loopback, wire_kbps, worker_count
+from signaling.plan_rules import check_caps
 
 __all__ = [
+    "Alarms",
     "Auth",
     "Change",
     "Config",
@@ -32,7 +46,9 @@ __all__ = [
     "Limits",
     "Mixer",
     "Mode",
+    "Planner",
     "Profile",
+    "Recording",
     "Server",
     "Stream",
     "default_text",
@@ -88,7 +104,8 @@ def parse(text: str, overrides: Sequence[str] = ()) -> Config:
     config, found = build(merged)
     problems.extend(found)
     if config is not None:
-        problems.extend(check(config))
+        # Caps are judged by a model of what runs: it takes a configuration that could run.
+        problems.extend(check(config) or check_caps(config))
     if config is None or problems:
         raise ConfigError(problems)
     return config
@@ -119,7 +136,7 @@ def json_schema() -> dict[str, object]:
     assert isinstance(definitions, dict)
     for definition in definitions.values():
         definition.pop("required", None)
-    for section in (Server, Limits, Auth):
+    for section in (Server, Limits, Auth, Planner, Recording, Alarms):
         values = _defaults()[section.__name__.lower()]
         assert isinstance(values, dict)
         for key, value in values.items():

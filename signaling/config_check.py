@@ -100,6 +100,8 @@ def _build_table(
         path = _join(key, name)
         if name in value:
             built[name] = _build(value[name], field.type, path, problems)
+        elif not field.required:
+            built[name] = field.default  # an exception that a file asks for, such as `override`
         else:
             en, zh = allowed(_plain(field.type))
             problems.append(
@@ -159,6 +161,8 @@ def _fits(value: object, type_: inspect.Type) -> bool:
             and (type_.max_length is None or len(value) <= type_.max_length)
             and (type_.pattern is None or re.search(type_.pattern + r"\Z", value) is not None)
         )
+    if isinstance(type_, inspect.BoolType):
+        return isinstance(value, bool)
     if isinstance(type_, inspect.LiteralType):
         return isinstance(value, str) and value in type_.values
     if isinstance(type_, inspect.IntType):
@@ -189,6 +193,8 @@ def allowed(type_: inspect.Type) -> tuple[str, str]:
         en = "an even whole number" if even else "a whole number" if whole else "a number"
         zh = "偶数" if even else "整数" if whole else "数字"
         return f"{en} from {type_.ge} to {type_.le}", f"{type_.ge} 到 {type_.le} 的{zh}"
+    if isinstance(type_, inspect.BoolType):
+        return "true or false", "true 或 false"
     names = _alternatives(type_)
     if names:
         listed = ", ".join(f'"{name}"' for name in names)

@@ -147,7 +147,10 @@ def _check_profiles(config: Config) -> Iterator[ConfigProblem]:
                     f'each codec once ("{repeated[0]}" is there twice)',
                     f"每种编码只写一次（“{repeated[0]}” 重复）",
                 )
-        needs = {key: wire_kbps(stream) for key, stream in profile.streams.items()}
+        # The stage is made here and received instead of the others, so it adds to neither line.
+        needs = {
+            key: wire_kbps(stream) for key, stream in profile.streams.items() if key != "stage"
+        }
         total = sum(needs.values())
         for budget_key, budget in (
             ("uplink_kbps", profile.uplink_kbps),
@@ -201,9 +204,10 @@ def _check_modes(config: Config) -> Iterator[ConfigProblem]:
                 f"带宽配置的名称：{known}",
             )
             continue
-        available = ", ".join(f'"{key}"' for key in profile.streams)
+        known_streams = dict.fromkeys((*profile.streams, "stage"))
+        available = ", ".join(f'"{key}"' for key in known_streams)
         for number, stream in enumerate(mode.streams):
-            if stream not in profile.streams or stream in mode.streams[:number]:
+            if stream not in known_streams or stream in mode.streams[:number]:
                 yield ConfigProblem(
                     f"modes.{name}.streams[{number}]",
                     show("", stream),
@@ -211,7 +215,7 @@ def _check_modes(config: Config) -> Iterator[ConfigProblem]:
                     f"不重复，且为带宽配置 “{mode.profile}” 中的输出流：{available}",
                 )
         for stream in mode.receiver_caps:
-            if stream not in profile.streams:
+            if stream not in known_streams:
                 yield ConfigProblem(
                     f"modes.{name}.receiver_caps.{stream}",
                     str(mode.receiver_caps[stream]),

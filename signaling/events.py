@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from time import monotonic, time
+from typing import Protocol
 
 import msgspec
 from aiohttp import WSMessage, WSMsgType, web
 
 from signaling import permissions
-from signaling.admission import Offer
-from signaling.lessons import Lesson, LessonRegistry, OutputStream
+from signaling.admission import Offer, StreamAdmission
+from signaling.lessons import Lesson, LessonRegistry
 from signaling.logs import new_incident
+from signaling.outputs import OutputStream
 from signaling.presence import Seat, rate
 from signaling.problems import Language, Problem
 from signaling.requests import decode, language
@@ -28,6 +31,7 @@ from signaling.sockets import (
     CLOSE_NORMAL,
     CLOSE_POLICY,
     CLOSE_UNSUPPORTED,
+    FloorSign,
     HandSign,
     LowerHand,
     QualityReport,
@@ -35,7 +39,7 @@ from signaling.sockets import (
     hello_decoder,
     incoming_decoder,
 )
-from signaling.tokens import TokenAuthority
+from signaling.tokens import Claims, TokenAuthority
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +49,15 @@ HEARTBEAT_S = 15.0
 MAX_FRAME_BYTES = 16 * 1024
 MAX_SOCKETS = 20_000
 CLOSE_ALL_TIMEOUT_S = 1.0
+
+
+class Floors(Protocol):
+    """What the floors of lessons do with what pages sign, and what a new page must know of them."""
+
+    def sign(self, lesson: Lesson, claims: Claims, sign: FloorSign) -> None: ...
+    def greetings(
+        self, lesson: Lesson, claims: Claims
+    ) -> Iterable[tuple[dict[str, object], str]]: ...
 
 
 class Hub:
@@ -61,6 +74,11 @@ class Hub:
         self._tokens = tokens
         self._base_url = base_url
         self._gate = gate
+        self.floors: Floors | None = None  # set when the server is put together
+        self.sockets_per_token: Callable[[], int] = lambda: MAX_SOCKETS
+        # Told how well a seat receives a stream, by session.
+        self.reported: Callable[[str, QualityReport], None] = lambda _session, _report: None
+        self._per_token: Counter[str] = Counter()
         self._sockets: dict[str, set[Socket]] = {}
         self._count = 0
         self._changed: dict[str, Lesson] = {}
@@ -107,6 +125,9 @@ class Hub:
             claims = self._tokens.verify(decode(message.data, hello_decoder).token)
             lesson = self._registry.running_lesson(request.match_info["lesson"])
             permissions.require_sight(claims, lesson)
+            # A seat has one page anyway: the earlier one is closed.
+            if claims.seat is None and self._per_token[claims.sub] >= self.sockets_per_token():
+                raise Problem("too-many-sessions")
             socket = Socket(ws, lesson, claims, spoken)
             if claims.seat is not None:
                 socket.seat = self._registry.known_seat(
@@ -123,6 +144,7 @@ class Hub:
     async def _serve(self, socket: Socket) -> None:
         lesson = socket.lesson
         self._replace_others(socket)
+        self._per_token[socket.claims.sub] += 1
         self._sockets.setdefault(lesson.id, set()).add(socket)
         if socket.seat is not None:
             lesson.roster.socket_opened(socket.seat)
@@ -148,6 +170,9 @@ class Hub:
                 other.close(CLOSE_NORMAL)
 
     def _forget(self, socket: Socket) -> None:
+        self._per_token[socket.claims.sub] -= 1
+        if not self._per_token[socket.claims.sub]:
+            del self._per_token[socket.claims.sub]
         sockets = self._sockets.get(socket.lesson.id, set())
         sockets.discard(socket)
         if not sockets:
@@ -169,6 +194,9 @@ class Hub:
         )
         if socket.seat is not None:
             socket.send({"type": "hand", "raised": lesson.hands.is_raised(socket.seat.id)})
+        if self.floors is not None:
+            for message, state in self.floors.greetings(lesson, socket.claims):
+                socket.send(message, state)
 
     # --- from pages ----------------------------------------------------------------------------
 
@@ -187,6 +215,8 @@ class Hub:
                     self._lower_hand(socket, seat)
                 case QualityReport() as report:
                     self._quality(socket, report)
+                case sign:
+                    self._floor(socket, sign)
         except Problem as problem:
             socket.send_encoded(_error(problem, socket.language))
         return True
@@ -223,8 +253,13 @@ class Hub:
                     other.send({"type": "hand", "raised": False}, "hand")
             self.changed(lesson)
 
+    def _floor(self, socket: Socket, sign: FloorSign) -> None:
+        if self.floors is not None:
+            self.floors.sign(socket.lesson, socket.claims, sign)
+
     def _quality(self, socket: Socket, report: QualityReport) -> None:
-        stream = socket.lesson.stream(report.stream).name
+        lesson = socket.lesson
+        stream = (lesson.any_stream(report.stream) or lesson.stream(report.stream)).name
         if socket.seat is None or stream not in socket.seat.sessions:
             return  # a page that has just stopped receiving may still have sent this
         socket.seat.quality[stream] = rate(
@@ -235,6 +270,7 @@ class Hub:
             freezes=report.freezes,
             moving=stream != "slides",
         )
+        self.reported(socket.seat.sessions[stream], report)
         self.changed(socket.lesson)
 
     # --- to pages (the audience of the desk) ---------------------------------------------------
@@ -265,17 +301,52 @@ class Hub:
             for socket in self._of(session.lesson):
                 same_seat = session.seat is not None and socket.seat is session.seat
                 if same_seat or socket.claims.sub == session.claims.sub:
-                    wanted.setdefault(socket, set()).add(session.stream.name)
+                    wanted.setdefault(socket, set()).add(session.stream.public_name)
         for socket, streams in wanted.items():
             socket.send(
                 {"type": "rejoin", "streams": sorted(streams), "reason": "worker-restarted"}
             )
+
+    def tell_all(
+        self, lesson: Lesson, message: Mapping[str, object], state: str | None = None
+    ) -> None:
+        """Tell every page of a lesson; a `state` replaces one that was not sent yet."""
+        self._tell(self._of(lesson), message, state)
+
+    def tell_owners(
+        self, lesson: Lesson, message: Mapping[str, object], state: str | None = None
+    ) -> None:
+        """Tell the pages of those who run the lesson."""
+        owners = [s for s in self._of(lesson) if permissions.owns(s.claims, lesson)]
+        self._tell(owners, message, state)
+
+    def tell_seat(
+        self, lesson: Lesson, seat_id: str, message: Mapping[str, object], state: str | None = None
+    ) -> None:
+        """Tell a seat's page."""
+        pages = [s for s in self._of(lesson) if s.seat is not None and s.seat.id == seat_id]
+        self._tell(pages, message, state)
+
+    @staticmethod
+    def _tell(sockets: list[Socket], message: Mapping[str, object], state: str | None) -> None:
+        if sockets:
+            encoded = msgspec.json.encode(message)
+            for socket in sockets:
+                socket.send_encoded(encoded, state)
 
     def released(self, lesson: Lesson, seat: Seat, reason: str) -> None:
         for socket in self._of(lesson):
             if socket.seat is seat:
                 socket.send({"type": "released", "reason": reason})
                 socket.close(CLOSE_NORMAL)
+
+    def cut(self, lesson: Lesson, stream: OutputStream, seat: Seat) -> None:
+        """A seat lost its place because the cap was lowered; without any other it is released."""
+        if not seat.sessions:
+            self.released(lesson, seat, "cap-lowered")
+            return
+        message: dict[str, object] = {"type": "cut", "stream": stream.name, "reason": "cap-lowered"}
+        self.tell_seat(lesson, seat.id, message)
 
     def ended(self, lesson: Lesson) -> None:
         document = lesson.document(self._base_url())
@@ -287,13 +358,14 @@ class Hub:
     def touch_waiting(self, lesson: Lesson, now: float) -> None:
         """Whoever waits with an open socket need not ask again to keep the turn."""
         for stream in lesson.streams.values():
-            if stream.admission.waiting:
-                open_for = {
-                    s.seat.id if s.seat is not None else s.claims.sub for s in self._of(lesson)
-                }
-                for identity, ticket in stream.admission.line():
-                    if identity in open_for:
-                        stream.admission.touch(ticket, now)
+            for places in stream.all_places():
+                if places.waiting:
+                    open_for = {
+                        s.seat.id if s.seat is not None else s.claims.sub for s in self._of(lesson)
+                    }
+                    for identity, ticket in places.line():
+                        if identity in open_for:
+                            places.touch(ticket, now)
 
     # --- time ----------------------------------------------------------------------------------
 
@@ -324,12 +396,17 @@ class Hub:
                     seats = msgspec.json.encode({"type": "seats", "seats": lesson.seat_documents()})
                 socket.send_encoded(seats, "seats")
         for stream in lesson.streams.values():
-            if stream.admission.waiting:
-                self._tell_positions(sockets, stream)
+            for places in stream.all_places():
+                if places.waiting:
+                    concerned = [s for s in sockets if stream.places_for(s.claims.role) is places]
+                    self._tell_positions(concerned, stream, places)
 
-    def _tell_positions(self, sockets: list[Socket], stream: OutputStream) -> None:
+    def _tell_positions(
+        self, sockets: list[Socket], stream: OutputStream, places: StreamAdmission
+    ) -> None:
         positions: dict[str, int] = {}
-        for position, (identity, _) in enumerate(stream.admission.line(), start=1):
+        now = monotonic()
+        for position, (identity, _) in enumerate(places.line(), start=1):
             positions.setdefault(identity, position)
         for socket in sockets:
             identity = socket.seat.id if socket.seat is not None else socket.claims.sub
@@ -344,6 +421,7 @@ class Hub:
                         "stream": stream.name,
                         "position": mine,
                         "ahead": mine - 1,
+                        "expected_wait_s": places.expected_wait_s(mine, now),
                     },
                     f"waiting {stream.name}",
                 )

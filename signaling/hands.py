@@ -7,6 +7,7 @@ that is set back never lets anyone jump the queue.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final, Literal
 
 import msgspec
@@ -61,6 +62,10 @@ class Hands:
         """The seat has left the lesson: its hand goes down and nothing of it is kept."""
         self._buckets.pop(seat, None)
         return self.lower(seat)
+
+    def restore(self, hands: Iterable[Hand]) -> None:
+        """Take over the raised hands of an earlier process, in their order."""
+        self._since = {hand.seat: hand.since for hand in hands}
 
     def order(self) -> list[Hand]:
         """All raised hands, the longest raised first."""

@@ -12,8 +12,12 @@ from dataclasses import dataclass, field
 from time import monotonic, time
 
 from signaling.admission import StreamAdmission
-from signaling.config_model import Config, Stream
+from signaling.allowances import House
+from signaling.config_model import MAX_CAP, Config, Limits, Stream
+from signaling.floor import Floor
 from signaling.hands import Hands
+from signaling.lesson_admission import LessonAdmission, apart
+from signaling.outputs import OutputStream as OutputStream
 from signaling.presence import Roster, Seat
 from signaling.problems import Problem
 from signaling.store.database import Store, StoredLesson, StoredSeat
@@ -28,24 +32,6 @@ IDLE_END_S = 12 * 3600.0
 RESTORED_GRACE_S = 600.0
 # Each join makes a seat; this bounds what a script with one right code can make.
 MAX_SEATS = 20_000
-
-
-@dataclass(slots=True)
-class OutputStream:
-    """One output stream of a lesson: its places, and whether something is being sent."""
-
-    name: str
-    admission: StreamAdmission
-    live: bool = False
-    publisher: str | None = None  # media session
-
-    def document(self) -> dict[str, object]:
-        return {
-            "cap": self.admission.cap,
-            "receivers": self.admission.receivers,
-            "waiting": self.admission.waiting,
-            "live": self.live,
-        }
 
 
 @dataclass(slots=True)
@@ -65,6 +51,14 @@ class Lesson:
     hands: Hands = field(default_factory=Hands)
     released_seats: set[str] = field(default_factory=set)
     active_at: float = 0.0  # monotonic
+    inner: dict[str, OutputStream] = field(default_factory=dict)
+    returns: dict[str, str] = field(default_factory=dict)  # seat → media session, sent or lost
+    floor: Floor = field(init=False)
+    admission: LessonAdmission = field(default_factory=LessonAdmission)
+    recording: bool = False  # what it sends out is recorded, or will be as soon as it is sent
+
+    def __post_init__(self) -> None:
+        self.floor = Floor(self.hands)
 
     @property
     def state(self) -> str:
@@ -80,6 +74,18 @@ class Lesson:
                 "no-such-stream", detail_args={"stream": name, "available": list(self.streams)}
             )
         return stream
+
+    def inner_stream(self, name: str) -> OutputStream:
+        """A stream of the interaction, made when it is asked for first."""
+        stream = self.inner.get(name)
+        if stream is None:
+            stream = OutputStream(name, StreamAdmission(MAX_CAP, 0, 0.0, 1.0), inner=True)
+            self.inner[name] = stream
+        return stream
+
+    def any_stream(self, name: str) -> OutputStream | None:
+        """A stream of either kind that there is."""
+        return self.streams.get(name) or self.inner.get(name)
 
     def output_id(self, stream: str) -> str:
         """The name by which workers know the stream."""
@@ -97,6 +103,8 @@ class Lesson:
             "created_at": self.created_at,
             "started_at": self.started_at,
             "ended_at": self.ended_at,
+            "cap": self.admission.allowance.limit,
+            "recording": self.recording,
             "streams": {name: stream.document() for name, stream in self.streams.items()},
         }
 
@@ -105,7 +113,11 @@ class Lesson:
         hands = {hand.seat: hand.since for hand in self.hands.order()}
         ranks = {seat_id: rank for rank, seat_id in enumerate(hands)}
         seats = sorted(self.roster.all(), key=lambda seat: ranks.get(seat.id, len(ranks)))
-        return [_seat_document(seat, hands.get(seat.id)) for seat in seats]
+        lines = self.roster.lines
+        return [
+            _seat_document(seat, hands.get(seat.id)) | {"line": lines.get(seat.id)}
+            for seat in seats
+        ]
 
     def stored(self) -> StoredLesson:
         return StoredLesson(
@@ -118,6 +130,9 @@ class Lesson:
             started_at=self.started_at,
             ended_at=self.ended_at,
             caps={name: stream.admission.cap for name, stream in self.streams.items()},
+            admission=self.admission.stored(
+                (name, stream.admission) for name, stream in self.streams.items()
+            ),
         )
 
 
@@ -148,6 +163,8 @@ class LessonRegistry:
         self._config = config
         self._clock = clock
         self._wall_clock = wall_clock
+        limits = config().limits
+        self.house = House(limits.receivers or None, limits.receivers_per_organisation or None)
         self._running: dict[str, Lesson] = {}
         self._by_code: dict[str, Lesson] = {}
 
@@ -160,9 +177,9 @@ class LessonRegistry:
             age_s = self._wall_clock() - (stored.started_at or stored.created_at)
             # An old one gets some minutes for its people to come back before it counts as idle.
             lesson.active_at = now - min(max(age_s, 0.0), IDLE_END_S - RESTORED_GRACE_S)
-            for name, cap in stored.caps.items():
-                lesson.streams[name] = self._output_stream(stored.mode, name, cap)
+            self._restore_admission(lesson, stored, age_s)
             self._restore_seats(lesson, now)
+            self._restore_floor(lesson, now)
             self._keep(lesson)
 
     def _restore_seats(self, lesson: Lesson, now: float) -> None:
@@ -175,11 +192,54 @@ class LessonRegistry:
             stream, seat = lesson.streams.get(stream_name), seats.get(seat_id)
             if stream is None or seat is None:
                 continue
-            # A session of the last process is taken and lost at once: the place is held.
-            stream.admission.request(seat_id, f"restored-{seat_id}", now, unique=True)
-            stream.admission.release(f"restored-{seat_id}", now, hold=True)
+            stream.places_for(seat.role).restore(
+                seat_id,
+                now,
+                priority=lesson.admission.priority(seat.role, seat.name),
+                name=seat.name,
+                organisation=seat.organisation,
+            )
             restored = lesson.roster.open(seat_id, seat.name, seat.role, durable=True, now=now)
             restored.has_received = True
+
+    def _restore_admission(self, lesson: Lesson, stored: StoredLesson, age_s: float) -> None:
+        """The caps, lists and reservations as they were; the time of the lesson has gone on."""
+        now, kept = self._clock(), stored.admission
+        self._set_up_admission(lesson)
+        lesson.admission.set_cap(kept.cap)
+        lesson.admission.scheduled = list(kept.scheduled)
+        if kept.observers is not None:
+            lesson.admission.observers = kept.observers
+        for name, cap in stored.caps.items():
+            stream = lesson.streams[name] = self._output_stream(lesson, name, cap)
+            reserved = kept.reserved.get(name)
+            if reserved is not None:
+                stream.admission.reserve(reserved.names, reserved.hold_s, now)
+                stream.admission.take_decisions()  # it was written down when it was decided
+            if stored.started_at is not None:
+                stream.admission.start(now - max(age_s, 0.0))
+
+    def _restore_floor(self, lesson: Lesson, now: float) -> None:
+        """Who had the floor has it; a seat that does not come back leaves like any other."""
+        lesson.floor.size = self._floor_size(lesson.mode)
+        state = self._store.floor(lesson.id)
+        if state is None:
+            return
+        lesson.floor.restore(state)
+        stored = {seat.id: seat for seat in self._store.seats(lesson.id) if not seat.released}
+        for seat_id in (*lesson.floor.seats, *lesson.floor.queue()):
+            seat = stored.get(seat_id)
+            if seat is None:
+                lesson.floor.left(seat_id)
+            elif lesson.roster.get(seat_id) is None:
+                lesson.roster.open(seat_id, seat.name, seat.role, durable=True, now=now)
+
+    def floor_changed(self, lesson: Lesson) -> None:
+        self._store.save_floor(lesson.id, lesson.floor.state())
+
+    def _floor_size(self, mode: str) -> int:
+        chosen = self._config().modes.get(mode)
+        return chosen.floor_size if chosen is not None else 0
 
     # --- find ----------------------------------------------------------------------------------
 
@@ -235,7 +295,7 @@ class LessonRegistry:
         if chosen is None:
             raise _not_one_of("mode", list(config.modes))
         wanted = caps if caps is not None else dict.fromkeys(chosen.streams)
-        known = config.profiles[chosen.profile].streams
+        known = dict.fromkeys((*config.profiles[chosen.profile].streams, "stage"))
         if not wanted or not set(wanted) <= set(known):
             raise _not_one_of("streams", list(known))
         lesson = Lesson(
@@ -247,28 +307,50 @@ class LessonRegistry:
             created_at=self._wall_clock(),
             active_at=self._clock(),
         )
+        lesson.floor.size = chosen.floor_size
+        lesson.recording = chosen.recording
+        self._set_up_admission(lesson)
         for name, cap in wanted.items():
-            lesson.streams[name] = self._output_stream(mode, name, cap)
+            lesson.streams[name] = self._output_stream(lesson, name, cap)
         self._keep(lesson)
         self._store.save_lesson(lesson.stored())
         return lesson
+
+    def add_stage(self, lesson: Lesson) -> bool:
+        """Give a lesson that begins to interact its stage; False when it has one."""
+        if "stage" in lesson.streams:
+            return False
+        lesson.streams["stage"] = self._output_stream(lesson, "stage", None)
+        self._store.save_lesson(lesson.stored())
+        return True
 
     def started(self, lesson: Lesson) -> None:
         """Media has arrived: the lesson is live from now on."""
         lesson.active_at = self._clock()
         if lesson.started_at is None:
             lesson.started_at = self._wall_clock()
+            for stream in lesson.streams.values():
+                stream.admission.start(lesson.active_at)
             self._store.save_lesson(lesson.stored())
 
-    def cap_changed(self, lesson: Lesson) -> None:
+    def admission_changed(self, lesson: Lesson) -> None:
+        """A cap, a list or the reservations have changed."""
         self._store.save_lesson(lesson.stored())
+
+    def configure(self, limits: Limits) -> None:
+        """Put changed limits of the node and of organisations into effect."""
+        self.house.configure(
+            limits.receivers or None, limits.receivers_per_organisation or None, self._clock()
+        )
 
     def end(self, lesson: Lesson) -> None:
         """The lesson is over; its code is free for another."""
         lesson.ended_at = self._wall_clock()
-        for stream in lesson.streams.values():
+        lesson.recording = False
+        for stream in (*lesson.streams.values(), *lesson.inner.values()):
             stream.live = False
             stream.publisher = None
+            stream.admission.close()
         self._running.pop(lesson.id, None)
         if self._by_code.get(lesson.join_code) is lesson:
             del self._by_code[lesson.join_code]
@@ -314,9 +396,19 @@ class LessonRegistry:
                 lesson.id, StoredSeat(seat.id, seat.name, seat.role, released=True)
             )
 
-    def _output_stream(self, mode: str, name: str, cap: int | None) -> OutputStream:
-        settings = self.settings(mode, name)
-        limits = self._config().limits
+    def _set_up_admission(self, lesson: Lesson) -> None:
+        """What the mode says, as long as the lesson does not say otherwise."""
+        mode = self._config().modes.get(lesson.mode)
+        if mode is not None:
+            lesson.admission.set_cap(mode.lesson_receivers)
+            lesson.admission.observers = mode.observers
+            lesson.admission.hold_s = mode.reserve_minutes * 60.0
+
+    def _output_stream(self, lesson: Lesson, name: str, cap: int | None) -> OutputStream:
+        settings = self.settings(lesson.mode, name)
+        config = self._config()
+        limits, mode = config.limits, config.modes.get(lesson.mode)
+        inspectors = mode.inspectors if mode is not None else 0
         return OutputStream(
             name,
             StreamAdmission(
@@ -324,7 +416,10 @@ class LessonRegistry:
                 settings.waiting_list,
                 limits.seat_hold_s,
                 limits.offer_s,
+                house=self.house,
+                lesson=lesson.admission.allowance,
             ),
+            apart=apart(lesson.admission.observers, inspectors, limits.seat_hold_s, limits.offer_s),
         )
 
     def settings(self, mode: str, stream: str) -> Stream:

@@ -42,6 +42,10 @@ class Metrics(Collector):
         self._registry.register(self)
         ProcessCollector(registry=self._registry)  # CPU and memory of the control process itself
 
+    def add(self, collector: Collector) -> None:
+        """Collect from another part of the server as well."""
+        self._registry.register(collector)
+
     async def text(self) -> bytes:
         """The whole exposition, the workers asked."""
         await self._supervisor.refresh_stats(sessions=False)

@@ -11,6 +11,8 @@ from typing import Literal
 
 import msgspec
 
+from signaling.linetest import LineTest
+
 SeatState = Literal["joining", "receiving", "reconnecting", "left"]
 Level = Literal["good", "fair", "poor"]
 
@@ -105,6 +107,8 @@ class Roster:
 
     def __init__(self) -> None:
         self._seats: dict[str, Seat] = {}
+        # The latest line test by seat id; kept while the lesson runs, also of who has left.
+        self.lines: dict[str, LineTest] = {}
 
     def __len__(self) -> int:
         return len(self._seats)

@@ -83,12 +83,14 @@ KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
                 "没有权限",
                 "您的身份不能进行此操作。",
                 "当前身份：{role}。",
+                "原因：{reason}。",
                 "请使用有相应权限的链接，或请老师、运维人员代为操作。",
             ),
             (
                 "Not allowed",
                 "Your role may not do this.",
                 "You are here as: {role}.",
+                "Reason: {reason}.",
                 "Use a link that has the right, or ask the teacher or the operations staff.",
             ),
         ),
@@ -182,6 +184,36 @@ KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
             404,
             ("没有这个席位", "这个席位已离开或不存在。请刷新席位列表。"),
             ("No such seat", "This seat has left or never existed. Refresh the list of seats."),
+        ),
+        "floor-full": _kind(
+            409,
+            (
+                "讲台已满",
+                "同时上台的教学点已达上限。",
+                "上限：{size}。",
+                "请先请一个教学点下台。",
+            ),
+            (
+                "The floor is full",
+                "As many teaching points as may be are on the floor.",
+                "At most {size} may be there at once.",
+                "Take the floor back from one of them first.",
+            ),
+        ),
+        "absent-stream": _kind(
+            409,
+            (
+                "缺少画面",
+                "所选布局需要的画面现在没有。",
+                "缺少：{missing}。",
+                "请等画面出现后再选，或换一种布局。",
+            ),
+            (
+                "A picture is missing",
+                "The layout needs a picture that is not there now.",
+                "Missing: {missing}.",
+                "Choose it when the picture has come, or choose another layout.",
+            ),
         ),
         "not-found": _kind(
             404,

@@ -12,10 +12,13 @@ MAX_KEYS = 20_000
 # IPv6 gives every household a /64 (RFC 6177), so one address of it says nothing about the next.
 IPV6_PREFIX_BITS = 64
 WRONG_CODES_WINDOW_S = 600.0
-# A million codes and 20 wrong tries a minute for everybody together: finding one lesson among
-# twenty takes more than a day on average, and a lesson lasts an hour.
-GLOBAL_WRONG_CODES_BURST = 200
-GLOBAL_WRONG_CODES_PER_S = 20 / 60
+# A million codes, and for everybody together 120 wrong tries at once and 6 a minute after that:
+# 480 in the hour that a lesson lasts, a chance of 0.05 % to find it (docs/ops-security.md).
+GLOBAL_WRONG_CODES_BURST = 120
+GLOBAL_WRONG_CODES_PER_S = 6 / 60
+# Providers give a /48 to whoever asks: 65,536 networks of /64 must not be as many budgets.
+IPV6_SITE_BITS = 48
+SITE_BUDGETS = 3
 
 
 class TokenBucket:
@@ -91,23 +94,36 @@ class CodeGuard:
 
     def __init__(self, wrong_per_window: int) -> None:
         self._per_address = KeyedBuckets(wrong_per_window / WRONG_CODES_WINDOW_S, wrong_per_window)
+        per_site = SITE_BUDGETS * wrong_per_window
+        self._per_site = KeyedBuckets(per_site / WRONG_CODES_WINDOW_S, per_site)
         self._everybody = TokenBucket(GLOBAL_WRONG_CODES_PER_S, GLOBAL_WRONG_CODES_BURST)
 
     def configure(self, wrong_per_window: int) -> None:
         self._per_address.configure(wrong_per_window / WRONG_CODES_WINDOW_S, wrong_per_window)
+        per_site = SITE_BUDGETS * wrong_per_window
+        self._per_site.configure(per_site / WRONG_CODES_WINDOW_S, per_site)
 
     def wait_s(self, address: str, now: float) -> float:
         """Seconds until this address may try a code."""
-        key = network(address)
-        return max(self._per_address.wait_s(key, now), self._everybody.wait_s(now))
+        return max(
+            self._per_address.wait_s(network(address), now),
+            self._per_site.wait_s(site(address), now),
+            self._everybody.wait_s(now),
+        )
 
     def wrong(self, address: str, now: float) -> None:
         """The address has tried a code that no lesson has."""
         self._per_address.take(network(address), now)
+        self._per_site.take(site(address), now)
         self._everybody.take(now)
 
 
-def network(address: str) -> str:
+def site(address: str) -> str:
+    """What one customer of a provider has: an IPv4 address, or the /48 of an IPv6 address."""
+    return network(address, IPV6_SITE_BITS)
+
+
+def network(address: str, prefix_bits: int = IPV6_PREFIX_BITS) -> str:
     """What counts as one address: an IPv4 address, or the /64 of an IPv6 address."""
     try:
         parsed = ipaddress.ip_address(address.partition("%")[0])
@@ -116,6 +132,6 @@ def network(address: str) -> str:
     if isinstance(parsed, ipaddress.IPv6Address):
         if parsed.ipv4_mapped is not None:
             return str(parsed.ipv4_mapped)
-        prefix = int(parsed) >> (128 - IPV6_PREFIX_BITS) << (128 - IPV6_PREFIX_BITS)
-        return f"{ipaddress.IPv6Address(prefix)}/{IPV6_PREFIX_BITS}"
+        prefix = int(parsed) >> (128 - prefix_bits) << (128 - prefix_bits)
+        return f"{ipaddress.IPv6Address(prefix)}/{prefix_bits}"
     return str(parsed)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from signaling.admission import Refused, Waiting
-from signaling.lessons import OutputStream
+from signaling.admission import Refused, StreamAdmission, Waiting
 from signaling.problems import Problem
 from signaling.supervisor import WorkerRefusedError
 
@@ -17,13 +16,20 @@ def reason(decision: Waiting | Refused) -> str:
     return "receiver-cap-reached" if isinstance(decision, Waiting) else decision.reason
 
 
-def at_the_cap(stream: OutputStream, decision: Waiting | Refused) -> Problem:
+def at_the_cap(stream: str, places: StreamAdmission, decision: Waiting | Refused) -> Problem:
     """The stream is full; with the place in the waiting list, unless that is full as well."""
-    extra: dict[str, object] = {"cap": stream.admission.cap, "stream": stream.name}
+    extra: dict[str, object] = {"cap": places.cap, "stream": stream}
     if isinstance(decision, Waiting):
-        extra |= {"position": decision.position, "ticket": decision.ticket}
+        extra |= {
+            "position": decision.position,
+            "ticket": decision.ticket,
+            "expected_wait_s": decision.expected_wait_s,
+            "full": decision.level,
+        }
         return Problem("receiver-cap-reached", retry_after=decision.retry_after_s, extra=extra)
-    return Problem("receiver-cap-reached", extra=extra, detail_args={"waiting_list_full": ""})
+    return Problem(
+        "receiver-cap-reached", extra=extra, detail_args={"waiting_list": places.waiting_limit}
+    )
 
 
 def by_worker(error: WorkerRefusedError) -> Problem:

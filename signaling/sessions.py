@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from signaling.lessons import Lesson, OutputStream
+from signaling.lessons import Lesson
+from signaling.outputs import OutputStream
 from signaling.presence import Seat
 from signaling.problems import Problem
 from signaling.tokens import Claims
@@ -32,6 +33,7 @@ class MediaSession:
     seat: Seat | None = None
     etag: str = ""
     state: SessionState = "new"
+    output: str = ""  # what a receiver gets now: a classroom's sound is moved about
 
 
 MAX_LOST = 4096
@@ -89,7 +91,7 @@ class SessionTable:
             session is None
             or session.kind != kind
             or session.lesson.id != lesson_id
-            or session.stream.name != stream
+            or stream not in (session.stream.name, session.stream.public_name)
         ):
             raise Problem("no-such-session")
         return session

@@ -12,6 +12,7 @@ from typing import Annotated
 import msgspec
 from aiohttp import web
 
+from signaling.floor import Layout
 from signaling.lessons import Lesson
 from signaling.presence import Seat
 from signaling.problems import Language
@@ -59,8 +60,50 @@ class QualityReport(Incoming, frozen=True, tag="quality"):
     audio_level: _Share = None
 
 
+_SeatId = Annotated[str, msgspec.Meta(max_length=200)]
+
+
+class Grant(Incoming, frozen=True, tag="grant"):
+    seat: _SeatId
+
+
+class Revoke(Incoming, frozen=True, tag="revoke"):
+    seat: _SeatId
+
+
+class HandBack(Incoming, frozen=True, tag="hand-back"):
+    pass
+
+
+class Mute(Incoming, frozen=True, tag="mute"):
+    seat: _SeatId
+
+
+class Unmute(Incoming, frozen=True, tag="unmute"):
+    seat: _SeatId
+
+
+class MuteAll(Incoming, frozen=True, tag="mute-all"):
+    pass
+
+
+class UnmuteAll(Incoming, frozen=True, tag="unmute-all"):
+    pass
+
+
+class AllAnswer(Incoming, frozen=True, tag="all-answer"):
+    on: bool
+
+
+class SetLayout(Incoming, frozen=True, tag="layout"):
+    layout: Layout
+
+
+# What is done to the floor: the HTTP interface takes the same, with the type as `action`.
+FloorSign = Grant | Revoke | HandBack | Mute | Unmute | MuteAll | UnmuteAll | AllAnswer | SetLayout
+
 hello_decoder = msgspec.json.Decoder(Hello)
-incoming_decoder = msgspec.json.Decoder(HandSign | LowerHand | QualityReport)
+incoming_decoder = msgspec.json.Decoder(HandSign | LowerHand | QualityReport | FloorSign)
 
 
 class Socket:

@@ -1,9 +1,14 @@
-"""The TLS context of the pages: a self-signed certificate made here, files given, or none."""
+"""The TLS context of the pages: a self-signed certificate made here, files given, or none.
+
+A certificate that is renewed on disk is taken over while connections go on: they keep what they
+were opened with, new ones get the new one.
+"""
 
 from __future__ import annotations
 
 import datetime
 import ipaddress
+import logging
 import socket
 import ssl
 from collections.abc import Sequence
@@ -19,6 +24,8 @@ from signaling.addresses import local_addresses
 from signaling.config_model import Server
 from signaling.store.secretfiles import private_pem, write_private
 
+log = logging.getLogger(__name__)
+
 # Browsers refuse server certificates that are valid for longer than this.
 VALID_DAYS = 397
 RENEW_BEFORE_DAYS = 7
@@ -29,19 +36,60 @@ class TlsError(Exception):
     """The certificate or key given cannot be used; the text says which file and why."""
 
 
-def server_context(server: Server, directory: Path) -> ssl.SSLContext | None:
-    """The context for `server.tls`, None for "off"."""
-    if server.tls == "off":
-        return None
+Stamp = tuple[tuple[int, int, int], ...]
+
+
+class Certificate:
+    """The certificate of the pages and the context that serves it; `context` is None for "off".
+
+    Raises TlsError when the certificate cannot be used at the start.
+    """
+
+    def __init__(self, server: Server, directory: Path) -> None:
+        self._server = server
+        self._directory = directory
+        self._stamp: Stamp = ()
+        self.context: ssl.SSLContext | None = None
+        if server.tls != "off":
+            paths = self._paths()
+            self._stamp = _stamp(paths)
+            self.context = _context(*paths)
+
+    def refresh(self) -> bool:
+        """Take over the files if they have changed and are good; True if they were.
+
+        Files that do not fit each other, perhaps because the second is still being written, are
+        logged once and looked at again when they change again.
+        """
+        if self.context is None:
+            return False
+        try:
+            paths = self._paths()
+            stamp = _stamp(paths)
+            if stamp == self._stamp:
+                return False
+            self._stamp = stamp
+            _context(*paths)  # a live context that fails half-way would have lost the old one
+            self.context.load_cert_chain(*paths)
+        except (OSError, TlsError) as error:
+            log.error("the certificate on disk is not used, the old one goes on: %s", error)
+            return False
+        log.info("the certificate has been renewed from %s", paths[0])
+        return True
+
+    def _paths(self) -> tuple[Path, Path]:
+        """Certificate and key; a self-signed one is made when need be."""
+        if self._server.tls == "files":
+            return Path(self._server.tls_certificate), Path(self._server.tls_key)
+        public_host = urlsplit(self._server.public_url).hostname
+        path = self_signed(self._directory / FILE_NAME, [public_host] if public_host else [])
+        return path, path
+
+
+def _context(certificate: Path, key: Path) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
-    if server.tls == "files":
-        certificate, key = Path(server.tls_certificate), Path(server.tls_key)
-    else:
-        public_host = urlsplit(server.public_url).hostname
-        names = [public_host] if public_host else []
-        certificate = key = self_signed(directory / FILE_NAME, names)
     try:
         context.load_cert_chain(certificate, key)
     except (OSError, ssl.SSLError) as error:
@@ -50,6 +98,12 @@ def server_context(server: Server, directory: Path) -> ssl.SSLContext | None:
             'Give a PEM certificate and its key, or set server.tls to "auto"'
         ) from error
     return context
+
+
+def _stamp(paths: tuple[Path, Path]) -> Stamp:
+    """What differs when a file was written anew or another one took its name."""
+    stats = [path.stat() for path in paths]
+    return tuple((stat.st_ino, stat.st_mtime_ns, stat.st_size) for stat in stats)
 
 
 def self_signed(

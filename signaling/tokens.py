@@ -38,6 +38,7 @@ class Claims(msgspec.Struct, frozen=True, omit_defaults=True):
     lesson: _Text | None = None
     seat: _Text | None = None
     name: _Text | None = None
+    org: _Text | None = None
 
 
 class TokenAuthority:
@@ -61,6 +62,7 @@ class TokenAuthority:
         lesson: str | None = None,
         seat: str | None = None,
         name: str | None = None,
+        org: str | None = None,
         now: float | None = None,
     ) -> str:
         """Sign a token for `ttl_s` seconds from `now`, with a fresh random subject.
@@ -77,7 +79,7 @@ class TokenAuthority:
         }
         claims |= {
             key: value
-            for key, value in (("lesson", lesson), ("seat", seat), ("name", name))
+            for key, value in (("lesson", lesson), ("seat", seat), ("name", name), ("org", org))
             if value is not None
         }
         try:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from signaling import permissions
+from signaling import permissions, returns
 from signaling.context import Context
+from signaling.lessons import Lesson
 from signaling.problems import Problem
 from signaling.requests import bearer, client_address, read_text
 from signaling.sessions import Kind, MediaSession
@@ -52,24 +53,40 @@ class Media:
     async def _publish(self, request: web.Request) -> web.Response:
         claims = self._claims(request)
         lesson = self._context.registry.running_lesson(request.match_info["lesson"])
+        if request.match_info["stream"] == "return":
+            return await self._publish_return(request, claims, lesson)
         permissions.require_owner(claims, lesson)
         stream = lesson.stream(request.match_info["stream"]).name
         offer = await self._read(request, SDP)
-        self._context.gates.join()
+        self._context.gates.join(claims)
         lesson = self._context.registry.running_lesson(lesson.id)
         session, answer = await self._context.desk.open_publisher(lesson, stream, claims, offer)
+        return self._created(request, session, answer)
+
+    async def _publish_return(
+        self, request: web.Request, claims: Claims, lesson: Lesson
+    ) -> web.Response:
+        """What a teaching point sends back, under its own seat whatever it says."""
+        config = self._context.config
+        returns.require_return(config, lesson, claims)
+        offer = await self._read(request, SDP)
+        self._context.gates.join(claims)
+        lesson = self._context.registry.running_lesson(lesson.id)
+        session, answer = await self._context.desk.open_return(
+            lesson, claims, offer, config.mixer.full_kbps
+        )
         return self._created(request, session, answer)
 
     async def _receive(self, request: web.Request) -> web.Response:
         claims = self._claims(request)
         lesson = self._context.registry.running_lesson(request.match_info["lesson"])
-        permissions.require_sight(claims, lesson)
-        stream = lesson.stream(request.match_info["stream"]).name
+        config, name = self._context.config, request.match_info["stream"]
+        stream = returns.receivable(config, lesson, name, claims)
         offer = await self._read(request, SDP)
         ticket = request.headers.get("Tongke-Ticket")
         if ticket is not None and len(ticket) > MAX_TICKET_CHARS:
             ticket = None
-        self._context.gates.join()
+        self._context.gates.join(claims)
         lesson = self._context.registry.running_lesson(lesson.id)
         session, answer = await self._context.desk.open_receiver(
             lesson, stream, claims, offer, ticket

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from time import monotonic
 
@@ -49,13 +50,16 @@ NOTHING = Totals()
 
 
 class Crowd:
-    """`join` returns when every receiver has its first picture or has failed; `leave` ends all."""
+    """`join` returns when every receiver has its first picture or has failed; `leave` ends all.
+
+    `token` is one for all of them, or a list with one for each (seats of their own).
+    """
 
     def __init__(
         self,
         shared: Shared,
         url: str,
-        token: str,
+        token: str | Sequence[str],
         count: int,
         *,
         sample: float = DEFAULT_SAMPLE,
@@ -66,7 +70,7 @@ class Crowd:
         self.silent = 0
         self._shared = shared
         self._url = url
-        self._token = token
+        self._tokens = [token] if isinstance(token, str) else list(token)
         self._sample = sample
         self._gro = gro
         self._joining: set[asyncio.Task[None]] = set()
@@ -90,9 +94,8 @@ class Crowd:
             await asyncio.gather(*self._joining, return_exceptions=True)
 
     async def _join_one(self) -> None:
-        receiver = LightReceiver(
-            self._shared, self._url, self._token, sample=self._sample, gro=self._gro
-        )
+        token = self._tokens[len(self.receivers) % len(self._tokens)]
+        receiver = LightReceiver(self._shared, self._url, token, sample=self._sample, gro=self._gro)
         # In the list at once: whoever interrupts the ramp must find every open session.
         self.receivers.append(receiver)
         failures = self._shared.tally.failures

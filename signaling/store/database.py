@@ -13,7 +13,9 @@ from pathlib import Path
 
 import msgspec
 
-SCHEMA_VERSION = 1
+from signaling.floor import FloorState
+
+SCHEMA_VERSION = 3
 KEEP_ENDED_S = 30 * 24 * 3600.0
 
 # Entry i brings a database of version i to version i + 1.
@@ -36,13 +38,53 @@ _MIGRATIONS = (
         seat TEXT NOT NULL, PRIMARY KEY (lesson, stream, seat)
     ) STRICT, WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE floors (
+        lesson TEXT PRIMARY KEY REFERENCES lessons (id) ON DELETE CASCADE, state TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    """,
+    """
+    ALTER TABLE lessons ADD COLUMN admission TEXT NOT NULL DEFAULT '{}';
+    ALTER TABLE seats ADD COLUMN organisation TEXT;
+    ALTER TABLE places ADD COLUMN number INTEGER NOT NULL DEFAULT 0;
+    CREATE TABLE decisions (
+        lesson TEXT NOT NULL REFERENCES lessons (id) ON DELETE CASCADE, number INTEGER NOT NULL,
+        at REAL NOT NULL, stream TEXT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (lesson, number)
+    ) STRICT, WITHOUT ROWID;
+    """,
 )
 
-_LESSON = "SELECT id, title, mode, owner, join_code, created_at, started_at, ended_at, caps FROM"
+_LESSON = (
+    "SELECT id, title, mode, owner, join_code, created_at, started_at, ended_at, caps, admission"
+    " FROM"
+)
 
 
 class StoreError(Exception):
     """The database cannot be used; the text says why and what to do."""
+
+
+class StoredReservations(msgspec.Struct, frozen=True):
+    names: list[str]
+    hold_s: float
+
+
+class StoredAdmission(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How a lesson admits beyond the caps of its streams; `reserved` is by stream."""
+
+    cap: int | None = None
+    observers: int | None = None
+    scheduled: list[str] = []
+    reserved: dict[str, StoredReservations] = {}
+
+
+class StoredDecision(msgspec.Struct, frozen=True):
+    """One decision of admission; `body` is JSON."""
+
+    number: int
+    at: float
+    stream: str
+    body: str
 
 
 class StoredLesson(msgspec.Struct, frozen=True):
@@ -57,6 +99,7 @@ class StoredLesson(msgspec.Struct, frozen=True):
     started_at: float | None
     ended_at: float | None
     caps: dict[str, int]
+    admission: StoredAdmission = StoredAdmission()
 
 
 class StoredSeat(msgspec.Struct, frozen=True):
@@ -64,6 +107,7 @@ class StoredSeat(msgspec.Struct, frozen=True):
     name: str
     role: str
     released: bool
+    organisation: str | None = None
 
 
 class Store:
@@ -114,9 +158,10 @@ class Store:
     def save_lesson(self, lesson: StoredLesson) -> None:
         """Insert or update a lesson."""
         self._db.execute(
-            "INSERT INTO lessons VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET"
+            "INSERT INTO lessons VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT (id) DO UPDATE SET"
             " title = excluded.title, started_at = excluded.started_at,"
-            " ended_at = excluded.ended_at, caps = excluded.caps",
+            " ended_at = excluded.ended_at, caps = excluded.caps, admission = excluded.admission",
             (
                 lesson.id,
                 lesson.title,
@@ -127,6 +172,7 @@ class Store:
                 lesson.started_at,
                 lesson.ended_at,
                 msgspec.json.encode(lesson.caps).decode(),
+                msgspec.json.encode(lesson.admission).decode(),
             ),
         )
 
@@ -156,7 +202,8 @@ class Store:
     def end_lesson(self, lesson: StoredLesson) -> None:
         """Save a lesson that has ended and forget who was there: no name outlives its lesson."""
         with self._transaction():
-            self.save_lesson(lesson)
+            self.save_lesson(msgspec.structs.replace(lesson, admission=StoredAdmission()))
+            self._db.execute("DELETE FROM floors WHERE lesson = ?", (lesson.id,))
             self._db.execute("DELETE FROM seats WHERE lesson = ?", (lesson.id,))
             self._db.execute("DELETE FROM places WHERE lesson = ?", (lesson.id,))
 
@@ -168,20 +215,27 @@ class Store:
 
     def save_seat(self, lesson_id: str, seat: StoredSeat) -> None:
         self._db.execute(
-            "INSERT INTO seats VALUES (?, ?, ?, ?, ?) ON CONFLICT (lesson, id) DO UPDATE SET"
-            " name = excluded.name, released = excluded.released",
-            (lesson_id, seat.id, seat.name, seat.role, int(seat.released)),
+            "INSERT INTO seats VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (lesson, id) DO UPDATE SET"
+            " name = excluded.name, released = excluded.released,"
+            " organisation = excluded.organisation",
+            (lesson_id, seat.id, seat.name, seat.role, int(seat.released), seat.organisation),
         )
 
     def seats(self, lesson_id: str) -> list[StoredSeat]:
         rows = self._db.execute(
-            "SELECT id, name, role, released FROM seats WHERE lesson = ?", (lesson_id,)
+            "SELECT id, name, role, released, organisation FROM seats WHERE lesson = ?",
+            (lesson_id,),
         )
-        return [StoredSeat(id, name, role, bool(released)) for id, name, role, released in rows]
+        return [
+            StoredSeat(id, name, role, bool(released), organisation)
+            for id, name, role, released, organisation in rows
+        ]
 
     def take_place(self, lesson_id: str, stream: str, seat_id: str) -> None:
         self._db.execute(
-            "INSERT OR IGNORE INTO places VALUES (?, ?, ?)", (lesson_id, stream, seat_id)
+            "INSERT OR IGNORE INTO places SELECT ?, ?, ?, coalesce(max(number), 0) + 1"
+            " FROM places WHERE lesson = ?",
+            (lesson_id, stream, seat_id, lesson_id),
         )
 
     def free_place(self, lesson_id: str, stream: str, seat_id: str) -> None:
@@ -191,14 +245,60 @@ class Store:
         )
 
     def places(self, lesson_id: str) -> list[tuple[str, str]]:
-        """(stream, seat) of every place held in a lesson."""
+        """(stream, seat) of every place held in a lesson, in the order in which they were taken."""
         return list(
-            self._db.execute("SELECT stream, seat FROM places WHERE lesson = ?", (lesson_id,))
+            self._db.execute(
+                "SELECT stream, seat FROM places WHERE lesson = ? ORDER BY number", (lesson_id,)
+            )
         )
+
+    # --- decisions -----------------------------------------------------------------------------
+
+    def save_decisions(self, lesson_id: str, decisions: list[StoredDecision], keep: int) -> None:
+        """Add decisions of a lesson; of all of them the `keep` newest stay."""
+        with self._transaction():
+            self._db.executemany(
+                "INSERT INTO decisions VALUES (?, ?, ?, ?, ?)",
+                [(lesson_id, d.number, d.at, d.stream, d.body) for d in decisions],
+            )
+            self._db.execute(
+                "DELETE FROM decisions WHERE lesson = ? AND number <= ?",
+                (lesson_id, decisions[-1].number - keep),
+            )
+
+    def last_decision(self, lesson_id: str) -> int:
+        """The number of the newest decision of a lesson, 0 when there is none."""
+        rows = self._db.execute(
+            "SELECT coalesce(max(number), 0) FROM decisions WHERE lesson = ?", (lesson_id,)
+        )
+        return int(rows.fetchone()[0])
+
+    def decisions(self, lesson_id: str, before: int | None, limit: int) -> list[StoredDecision]:
+        """Decisions of a lesson, the newest first, those before a number where one is given."""
+        rows = self._db.execute(
+            "SELECT number, at, stream, body FROM decisions WHERE lesson = ?"
+            " AND (? IS NULL OR number < ?) ORDER BY number DESC LIMIT ?",
+            (lesson_id, before, before, limit),
+        )
+        return [StoredDecision(*row) for row in rows]
+
+    # --- the floor -----------------------------------------------------------------------------
+
+    def save_floor(self, lesson_id: str, state: FloorState) -> None:
+        self._db.execute(
+            "INSERT INTO floors VALUES (?, ?) ON CONFLICT (lesson) DO UPDATE SET"
+            " state = excluded.state",
+            (lesson_id, msgspec.json.encode(state).decode()),
+        )
+
+    def floor(self, lesson_id: str) -> FloorState | None:
+        rows = self._db.execute("SELECT state FROM floors WHERE lesson = ?", (lesson_id,))
+        return next((msgspec.json.decode(row[0], type=FloorState) for row in rows), None)
 
 
 def _lesson(row: tuple[object, ...]) -> StoredLesson:
-    *columns, caps = row
+    *columns, caps, admission = row
     values = dict(zip(StoredLesson.__struct_fields__, columns, strict=False))
     values["caps"] = msgspec.json.decode(str(caps))
+    values["admission"] = msgspec.json.decode(str(admission))
     return msgspec.convert(values, StoredLesson)

@@ -102,6 +102,7 @@ def open_house(workers: int = 1, *, pin: bool = True) -> Iterator[House]:
             "limits.joins_burst=5000",
             "limits.per_ip_requests_per_second=5000",
             "limits.sessions=20000",
+            "modes.open.recording=false",  # what is measured is forwarding
         ]
         options = [word for setting in settings for word in ("--set", setting)]
         server = subprocess.Popen(

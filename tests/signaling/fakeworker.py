@@ -12,10 +12,25 @@ import signal
 import socket
 import sys
 import time
+from pathlib import Path
+
+import msgspec
 
 from streamer import control
 
 ANSWER = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=ice-lite\r\n"
+TRACKS = [
+    control.PipedTrack(kind="audio", codec="opus", clock_rate=48000, channels=2, payload_type=111),
+    control.PipedTrack(kind="video", codec="vp8", clock_rate=90000, channels=1, payload_type=96),
+]
+
+
+def note(request: msgspec.Struct) -> None:
+    """Write down what was asked, for tests that name a file for it."""
+    path = os.environ.get("FAKE_LOG")
+    if path:
+        with Path(path).open("ab") as file:
+            file.write(msgspec.json.encode(request) + b"\n")
 
 
 class FakeWorker:
@@ -24,6 +39,7 @@ class FakeWorker:
         self.sessions: dict[str, tuple[str, bool]] = {}
         self.etags: dict[str, int] = {}
         self.forwarded = 0
+        self.generation = 0
 
     def read(self) -> bytes:
         head = self._exactly(control.LENGTH.size)
@@ -75,6 +91,15 @@ class FakeWorker:
                 self.send(control.Done(request_id=number))
             case control.GetStats():
                 self.send(self.stats(number, request.sessions))
+            case (
+                control.MoveReceiver()
+                | control.LimitPublisher()
+                | control.OpenPipeIn()
+                | control.OpenPipeOut()
+                | control.ClosePipe()
+            ):
+                note(request)
+                self.send(control.Done(request_id=number))
             case control.Drain():
                 self.send(control.Done(request_id=number))
 
@@ -108,7 +133,12 @@ class FakeWorker:
             control.SessionChanged(session_id=session_id, output_id=output, state="connected")
         )
         if publisher:
-            self.send(control.OutputChanged(output_id=output, live=True))
+            self.generation += 1
+            self.send(
+                control.OutputChanged(
+                    output_id=output, live=True, generation=self.generation, tracks=TRACKS
+                )
+            )
         else:
             self.send(control.FirstKeyframe(session_id=session_id, after_s=0.2))
         if "a=fake:lost" in request.offer:

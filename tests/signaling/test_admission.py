@@ -176,7 +176,7 @@ def test_a_player_without_tickets_claims_the_oldest_offer_of_its_token() -> None
     place.release("x1", 1.0, hold=False)
     place.release("x2", 2.0, hold=False)
     assert place.request("token", "x3b", 3.0, unique=False) == Admitted()
-    assert [ticket for ticket in ("t1", "t2") if ticket in place._offers] == ["t2"]
+    assert [ticket for ticket in ("t1", "t2") if ticket in place._book.offers] == ["t2"]
     assert place.request("token", "x4b", 3.0, ticket="lapsed", unique=False) == Admitted()
     assert (place.receivers, place.offered) == (2, 0)
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from signaling import api, sockets
+from signaling import api, api_admission, sockets
 from signaling import config as configuration
 from signaling.app import Server
 from signaling.problems import Problem
@@ -66,7 +66,7 @@ async def test_streams_may_be_named_or_given_caps(client: Client) -> None:
         ({"title": "x" * 500, "mode": "dispatch"}, "title"),
         ({"title": 3, "mode": "dispatch"}, "title"),
         ({"title": "a", "mode": "karaoke"}, "mode"),
-        ({"title": "a", "mode": "dispatch", "streams": ["stage"]}, "streams"),
+        ({"title": "a", "mode": "dispatch", "streams": ["wall"]}, "streams"),
         ({"title": "a", "mode": "dispatch", "streams": []}, "streams"),
         ({"title": "a", "mode": "dispatch", "streams": {"camera": {"cap": -1}}}, "streams"),
         ({"title": "a", "mode": "dispatch", "colour": "red"}, "body"),
@@ -268,7 +268,8 @@ async def fuzzed(start: Start) -> Client:
 DECODERS = (
     api._create_lesson_decoder,
     api._join_decoder,
-    api._set_cap_decoder,
+    api_admission.patch_stream_decoder,
+    api_admission.patch_lesson_decoder,
     api._put_config_decoder,
     sockets.incoming_decoder,
 )

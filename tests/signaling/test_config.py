@@ -65,7 +65,7 @@ def test_the_values_that_other_parts_count_on() -> None:
     assert (config.limits.joins_per_second, config.limits.joins_burst) == (200, 1000)
     assert (config.limits.seat_hold_s, config.limits.offer_s) == (60, 15)
     caps = {mode: config.stream(mode, "camera").receiver_cap for mode in config.modes}
-    assert caps == {"dispatch": 30, "masterclass": 100, "open": 300}
+    assert caps == {"dispatch": 30, "masterclass": 100, "open": 250}
     assert config.stream("open", "slides").waiting_list == 200
 
 
@@ -74,7 +74,7 @@ def test_a_file_says_only_what_differs() -> None:
     assert config.server.port == 9000
     assert config.server.data_dir == load(None).server.data_dir
     assert config.stream("open", "camera").receiver_cap == 5
-    assert config.stream("open", "slides").receiver_cap == 300
+    assert config.stream("open", "slides").receiver_cap == 250
 
 
 def test_the_cap_of_the_profile_holds_where_the_mode_has_none() -> None:
@@ -82,7 +82,7 @@ def test_the_cap_of_the_profile_holds_where_the_mode_has_none() -> None:
     own = parse(profile, ["modes.open.profile=mine", "modes.open.receiver_caps={ slides = 7 }"])
     assert own.modes["open"].receiver_caps["slides"] == 7
     with pytest.raises(KeyError):
-        own.stream("open", "stage")
+        own.stream("open", "wall")
 
 
 def test_overrides_take_toml_values_and_bare_text() -> None:
@@ -156,8 +156,8 @@ def test_all_problems_are_listed_at_once_with_the_remedy() -> None:
         ("server.media_port=8443", "server.media_port", "8443 to 8444"),
         ("modes.open.profile=no-such", "modes.open.profile", '"standard"'),
         ('modes.open.streams=["camera","camera"]', "modes.open.streams[1]", "once"),
-        ("modes.open.streams=[]", "modes.open.streams", "1 to 2"),
-        ("modes.open.receiver_caps.stage=3", "modes.open.receiver_caps.stage", "camera"),
+        ("modes.open.streams=[]", "modes.open.streams", "1 to 3"),
+        ("modes.open.receiver_caps.wall=3", "modes.open.receiver_caps.wall", "camera"),
         ("modes.open.receiver_caps.camera=10001", "modes.open.receiver_caps.camera", "10000"),
         ("auth.secret=short", "auth.secret", "32"),
         ("mixer.tiles=9", "mixer.tiles", "no such key"),

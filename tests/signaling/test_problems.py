@@ -24,6 +24,8 @@ STATUSES = {
     "no-such-stream": 404,
     "no-such-session": 404,
     "no-such-seat": 404,
+    "floor-full": 409,
+    "absent-stream": 409,
     "not-found": 404,
     "lesson-ended": 410,
     "stale-etag": 412,
