@@ -98,9 +98,9 @@ def required_token(args: argparse.Namespace) -> str:
         raise CommandError(
             say(
                 f"缺少令牌：用 --token T 或环境变量 {TOKEN_VARIABLE}；"
-                "可用 tongke token --role teacher 签发",
+                "可用 tongke token --role ROLE 签发（观看用 point，发布用 teacher）",
                 f"no token: give --token T or set {TOKEN_VARIABLE};"
-                " `tongke token --role teacher` makes one",
+                " `tongke token --role ROLE` makes one (point to watch, teacher to publish)",
             ),
             exit_code=BAD_USAGE,
             kind="no-token",

@@ -6,7 +6,7 @@ import argparse
 import time
 
 from .arguments import seconds
-from .words import BAD_USAGE, OK, CommandError, emit_json, say
+from .words import BAD_USAGE, OK, CommandError, emit_json, progress, say
 
 ROLES = ("teacher", "point", "observer", "ops")
 
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from signaling.audit import AuditLog
-    from signaling.store.secretfiles import data_directory, token_secret
+    from signaling.store.secretfiles import TOKEN_SECRET, data_directory, token_secret
     from signaling.tokens import TokenAuthority
 
     from .settings import load_config
@@ -44,6 +44,15 @@ def run(args: argparse.Namespace) -> int:
         ttl_s = config.auth.teacher_ttl_s if by_role else config.auth.token_ttl_s
     try:
         directory = data_directory(config.server.data_dir)
+        if not config.auth.secret and not (directory / TOKEN_SECRET).exists():
+            progress(
+                say(
+                    f"{directory} 中没有密钥，已新建。服务器若用别的数据目录，"
+                    "请用 --set server.data_dir=… 指明，否则它不认这个令牌",
+                    f"{directory} had no key, a new one was made. If the server has another data "
+                    "directory, name it with --set server.data_dir=…, or it refuses this token",
+                )
+            )
         secret = config.auth.secret.encode() if config.auth.secret else token_secret(directory)
     except OSError as error:
         raise CommandError(

@@ -45,9 +45,13 @@ def write_private(path: Path, content: bytes) -> None:
         raise
 
 
+# Its name, for whoever wants to know whether there is one already.
+TOKEN_SECRET = "token-secret"
+
+
 def token_secret(directory: Path) -> bytes:
     """The secret that signs tokens: the same as long as the data directory is."""
-    path = directory / "token-secret"
+    path = directory / TOKEN_SECRET
     with contextlib.suppress(FileNotFoundError):
         kept = path.read_bytes()
         if len(kept) >= SECRET_BYTES:

@@ -433,6 +433,7 @@ class HouseMachine(RuleBasedStateMachine):
         session = f"x{next(self.numbers)}"
         place.expire(self.now)
         place.take_decisions()
+        before = (place.held, place.offered, place.receivers)
         answer = place.request(
             person.identity,
             session,
@@ -449,7 +450,9 @@ class HouseMachine(RuleBasedStateMachine):
                 del self.sessions[answer.replaced_session]
             self.sessions[session] = (index, person)
             claim = place._book.taken[session]
-            fresh = claim.ticket == "" and claim.placed > claim.arrived
+            # Whoever had a place already keeps it, whatever was set aside or cut in between.
+            had_one = (place.held, place.offered, place.receivers - 1) != before
+            fresh = claim.ticket == "" and claim.placed > claim.arrived and not had_one
             if fresh and claim.placed == self.house._arrivals and not claim.reserved:
                 for level in (place._book.stream, self.lesson, self.house.node):
                     assert level.has_room(from_reserve=False) or (
