@@ -79,7 +79,7 @@ def bench_lesson(
         result["receivers_asked"] = count
         result["c_limit_us"] = limit
         results.append(result)
-        cost = _get(result, "server", "us_per_packet")
+        cost = _get(result, "server", "cpu_us_per_packet")
         saturated = _get(result, "generator", "saturated_by")
         rows.append(
             (

@@ -24,7 +24,8 @@ class House:
     """A running server with one lesson for any number of receivers."""
 
     url: str
-    token: str
+    ops_token: str
+    point_token: str
     lesson: str
     pid: int
 
@@ -39,10 +40,10 @@ class House:
     ) -> subprocess.Popen[bytes]:
         """Start `tongke load --json`, pinned to the last core."""
         command = [sys.executable, "-m", "clients", "load"]
-        command += [f"{self.url}/whep/{self.lesson}/camera", "--token", self.token]
+        command += [f"{self.url}/whep/{self.lesson}/camera", "--token", self.point_token]
         command += ["--receivers", str(receivers), "--ramp", str(ramp_s)]
         command += ["--seconds", str(seconds), "--json"]
-        command += ["--publish"] if publish else []
+        command += ["--publish", "--publish-token", self.ops_token] if publish else []
         command += [] if gro else ["--no-gro"]
         return subprocess.Popen(
             command,
@@ -114,19 +115,20 @@ def open_house(workers: int = 1, *, pin: bool = True) -> Iterator[House]:
         url = f"http://127.0.0.1:{port}"
         try:
             _wait_ready(url, server)
-            token = subprocess.run(
-                [sys.executable, "-m", "clients", "token", "--role", "ops", *options],
-                capture_output=True,
-                text=True,
-                check=True,
-            ).stdout.strip()
-            yield House(url, token, _lesson(url, token), server.pid)
+            ops, point = (_token(role, options) for role in ("ops", "point"))
+            yield House(url, ops, point, _lesson(url, ops), server.pid)
         finally:
             server.send_signal(signal.SIGTERM)
             try:
                 server.wait(15)
             except subprocess.TimeoutExpired:
                 server.kill()
+
+
+def _token(role: str, options: list[str]) -> str:
+    command = [sys.executable, "-m", "clients", "token", "--role", role, *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
 
 
 def _wait_ready(url: str, server: subprocess.Popen[bytes]) -> None:
