@@ -40,7 +40,7 @@ async def running_server(config: Config, args: argparse.Namespace) -> AsyncItera
         await server.stop()
 
 
-def set_up_logs(level: str = "INFO") -> None:
+def set_up_logs(level: str | None = None) -> None:
     logs.set_up(level=level)
     logging.getLogger("aioice").setLevel(logging.WARNING)
 

@@ -17,6 +17,7 @@ from signaling import addresses, middleware, openapi
 from signaling.api import Api
 from signaling.api_admission import AdmissionApi
 from signaling.api_floor import FloorApi
+from signaling.api_ops import OpsApi
 from signaling.api_plan import PlanApi
 from signaling.api_recordings import RecordingsApi
 from signaling.audit import AuditLog
@@ -302,6 +303,7 @@ class Server:
         app.add_routes(AdmissionApi(context).routes())
         if self._recordings is not None:
             app.add_routes(RecordingsApi(context, self._recordings).routes())
+        OpsApi(context).install(app)
         app.add_routes(openapi.routes())
         app.add_routes(Media(context).routes())
         app.add_routes(

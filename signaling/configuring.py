@@ -66,6 +66,17 @@ class Configuring:
             listener(self.config)
         return changes
 
+    def preview(self, text: str) -> list[configuration.Change]:
+        """What `replace_toml` would change. Raises ConfigError."""
+        if self._text is not None:
+            configuration.parse(text, self._overrides)
+            text = _with_secret_of(self._text, text)
+        config = configuration.parse(text, self._overrides)
+        if not _secret(text):
+            auth = msgspec.structs.replace(config.auth, secret=self.config.auth.secret)
+            config = msgspec.structs.replace(config, auth=auth)
+        return configuration.describe_changes(self.config, config)
+
     def replace_toml(self, text: str) -> list[configuration.Change]:
         """Validate a text, write it to the file where there is one, and put it into effect.
 

@@ -319,7 +319,9 @@ class Desk:
     def _session_changed(self, session: MediaSession, message: control.SessionChanged) -> None:
         session.state = message.state
         if message.state == "closed":
-            log.info("%s %s closed: %s", session.kind, session.id[:6], message.reason)
+            seat = session.seat.id if session.seat is not None else ""
+            ids = {"lesson": session.lesson.id, "seat": seat}
+            log.info("%s %s closed: %s", session.kind, session.id[:6], message.reason, extra=ids)
             if message.reason == "replaced" and session.kind == "publisher":
                 self.sessions.remove(session)  # the stream goes on: another publisher has it
             else:

@@ -11,6 +11,7 @@ from typing import Final
 from signaling import openapi_shapes as shapes
 from signaling.admission_bodies import PatchLesson, PatchStream
 from signaling.api import CreateLesson, Join, PutConfig
+from signaling.api_ops import PostDrain
 from signaling.interaction import Action as FloorAction
 from signaling.linetest import LineResult
 
@@ -257,6 +258,28 @@ def _operations() -> list[Operation]:
     ]
 
 
+def _desk() -> list[Operation]:
+    """The operations page."""
+    ops = API + "/ops"
+    session = ops + "/sessions/{session}"
+    shown: dict[int, Content] = {200: shapes.Open}
+    return [
+        Operation("get", ops + "/overview", "All lessons at a glance", {**shown, 304: None}),
+        Operation("get", session + "/series", "An hour of one receiver", shown),
+        Operation("post", session + "/rejoin", "Ask a receiver to come anew", {204: None}),
+        Operation("get", ops + "/lessons/{lesson}/series", "An hour of one lesson", shown),
+        Operation("get", ops + "/workers/{worker}/series", "An hour of one worker", shown),
+        Operation("get", ops + "/alarms", "Alarms that stand, and their log", shown),
+        Operation("post", ops + "/alarms/{alarm}/ack", "Silence an alarm", {204: None}),
+        Operation("post", ops + "/drain", "Give a worker or all nothing new", shown, PostDrain),
+        Operation("get", ops + "/config/history", "Configurations that were in effect", shown),
+        Operation("post", ops + "/config/diff", "What a text would change", shown, PutConfig),
+        Operation(
+            "post", ops + "/config/undo", "One configuration back", shown, refusals=(400, 404)
+        ),
+    ]
+
+
 def _media() -> list[Operation]:
     """WHIP (RFC 9725) and WHEP."""
     found: list[Operation] = []
@@ -295,5 +318,6 @@ OPERATIONS: Final = (
     *_plans(),
     *_recordings(),
     *_operations(),
+    *_desk(),
     *_media(),
 )

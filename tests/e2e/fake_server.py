@@ -86,6 +86,7 @@ class FakeServer:
 
     lesson: dict[str, Any] = field(default_factory=lambda: make_lesson())
     seats: list[dict[str, Any]] = field(default_factory=list)
+    county: dict[str, Any] | None = None  # an overview to show instead of the one lesson
     refuse_whep: tuple[int, dict[str, Any]] | None = None
     refuse_join: tuple[int, dict[str, Any]] | None = None
     config_errors: list[dict[str, Any]] = field(default_factory=list)
@@ -94,6 +95,9 @@ class FakeServer:
     deletes: list[str] = field(default_factory=list)
     patches: list[str] = field(default_factory=list)
     joins: list[dict[str, Any]] = field(default_factory=list)
+    floor: dict[str, Any] | None = None
+    return_size: dict[str, Any] | None = None
+    wall: dict[str, Any] | None = None
     exists: bool = False
     token_valid: bool = True
     csp: str = CSP
@@ -127,10 +131,17 @@ class FakeServer:
         app.router.add_delete(lesson, self.end)
         app.router.add_get(f"{lesson}/join.svg", self.qr)
         app.router.add_get(f"{lesson}/events", self.events)
-        app.router.add_get(f"{lesson}/seats", self.list_seats)
+        app.router.add_get(f"{api}/lessons/{{lesson}}/seats", self.list_seats)
         app.router.add_delete(f"{lesson}/seats/{{seat}}", self.release)
         app.router.add_patch(f"{lesson}/streams/{{stream}}", self.set_cap)
         app.router.add_get(f"{api}/stats", self.stats)
+        app.router.add_get(f"{api}/ops/overview", self.overview)
+        app.router.add_get(f"{api}/ops/sessions/{{session}}/series", self.series)
+        app.router.add_post(f"{api}/ops/alarms/{{alarm}}/ack", self.acknowledge)
+        app.router.add_get(f"{api}/ops/alarms", self.alarm_log)
+        app.router.add_get(f"{api}/ops/config/history", self.config_history)
+        app.router.add_post(f"{api}/ops/config/diff", self.config_diff)
+        app.router.add_get(f"{api}/plan", self.plan)
         app.router.add_get(f"{api}/config/toml", self.config_text)
         app.router.add_put(f"{api}/config", self.save_config)
         for protocol in ("whip", "whep"):
@@ -181,6 +192,11 @@ class FakeServer:
             self.lesson["state"] = "live"
             self.lesson["started_at"] = self.lesson["started_at"] or time.time()
         await self.publish()
+
+    async def set_floor(self, **changes: Any) -> None:
+        """Change the floor, as after any action, and tell everybody."""
+        self.floor = (self.floor or make_floor()) | changes
+        await self.tell({"type": "floor", **self.floor})
 
     # --- handlers -----------------------------------------------------------------------------
 
@@ -260,8 +276,14 @@ class FakeServer:
                 "now": time.time(),
             }
         )
+        if self.floor is not None:
+            await socket.send_json({"type": "floor", **self.floor})
         if role != "point":
             await socket.send_json({"type": "seats", "seats": self.seats})
+            if self.wall is not None:
+                await socket.send_json(self.wall)
+        elif self.return_size is not None:
+            await socket.send_json(self.return_size)
         async for frame in socket:
             if frame.type is WSMsgType.TEXT:
                 await self.hear(socket, json.loads(frame.data))
@@ -277,6 +299,29 @@ class FakeServer:
                 if seat["id"] == message["seat"]:
                     seat["hand"] = None
             await self.publish()
+        elif self.floor is not None:
+            await self.conduct(message)
+
+    async def conduct(self, message: dict[str, Any]) -> None:
+        """Carry out what a page asks of the floor; refusals are told by the test itself."""
+        assert self.floor is not None
+        kind, seat = message["type"], message.get("seat", "s_1")
+        seats, muted = list(self.floor["seats"]), list(self.floor["muted"])
+        if kind == "grant":
+            await self.set_floor(seats=[*seats, seat])
+        elif kind in ("revoke", "hand-back"):
+            await self.set_floor(seats=[one for one in seats if one != seat])
+        elif kind == "mute":
+            await self.set_floor(muted=[*muted, seat])
+        elif kind == "unmute":
+            await self.set_floor(muted=[one for one in muted if one != seat])
+        elif kind in ("mute-all", "unmute-all"):
+            everybody = [one["id"] for one in self.seats]
+            await self.set_floor(muted=everybody if kind == "mute-all" else [])
+        elif kind == "all-answer":
+            await self.set_floor(all_answer=message["on"])
+        elif kind == "layout":
+            await self.set_floor(layout=message["layout"])
 
     async def list_seats(self, _request: web.Request) -> web.Response:
         return web.json_response({"seats": self.seats})
@@ -309,6 +354,37 @@ class FakeServer:
         ]
         return web.json_response({"workers": workers, "lessons": [], "sessions": []})
 
+    async def overview(self, _request: web.Request) -> web.Response:
+        if self.county is not None:
+            return web.json_response(county_moves(self.county))
+        lesson = self.lesson | {"receivers": [], "loss_percent": None, "freezes": 0, "kbps": 0}
+        return web.json_response(make_overview([lesson] if self.exists else []))
+
+    async def series(self, _request: web.Request) -> web.Response:
+        wave = [abs(np.sin(n / 40)) * 5 if n % 150 > 12 else None for n in range(720)]
+        names = ("loss_percent", "rtt_ms", "jitter_ms", "layer", "freezes", "fps", "kbps")
+        fields = {name: [x and round(x * (n + 1), 2) for x in wave] for n, name in enumerate(names)}
+        return web.json_response({"grain_s": 5, "age_s": 1, "fields": fields})
+
+    async def acknowledge(self, request: web.Request) -> web.Response:
+        for alarm in (self.county or {}).get("alarms", []):
+            alarm["acknowledged"] |= str(alarm["id"]) == request.match_info["alarm"]
+        return web.Response(status=204)
+
+    async def alarm_log(self, _request: web.Request) -> web.Response:
+        return web.json_response({"alarms": [], "log": []})
+
+    async def config_history(self, _request: web.Request) -> web.Response:
+        return web.json_response({"history": [], "undo": None})
+
+    async def config_diff(self, _request: web.Request) -> web.Response:
+        change = {"key": "limits.lessons", "old": "50", "new": "60", "live": True}
+        return web.json_response({"changes": [change]})
+
+    async def plan(self, _request: web.Request) -> web.Response:
+        streams = {"camera": {"cap": 34}, "slides": {"cap": 60}}
+        return web.json_response({"plans": [{"mode": "dispatch", "streams": streams}]})
+
     async def config_text(self, _request: web.Request) -> web.Response:
         text = '[server]\nhost = "0.0.0.0"\nport = 8443\n\n[profiles.rural-4m]\nreceiver_cap = 30\n'
         return web.Response(text=text)
@@ -333,12 +409,13 @@ class FakeServer:
             peer.on("track", sink.addTrack)
             await peer.setRemoteDescription(RTCSessionDescription(offer, "offer"))
             await sink.start()
-            await self.set_live(stream)
+            if stream in self.lesson["streams"]:
+                await self.set_live(stream)
         else:
             await peer.setRemoteDescription(RTCSessionDescription(offer, "offer"))
-            if self.lesson["streams"][stream]["live"]:
-                peer.addTrack(Tone())
-                peer.addTrack(Picture(stream))
+            if self.lesson["streams"].get(stream, {"live": True})["live"]:
+                for kind in re.findall(r"^m=(\w+)", offer, re.MULTILINE):
+                    peer.addTrack(Tone() if kind == "audio" else Picture(stream))
         await peer.setLocalDescription(await peer.createAnswer())
         return web.Response(
             status=201,
@@ -350,7 +427,7 @@ class FakeServer:
     async def close_media(self, request: web.Request) -> web.Response:
         protocol, stream = request.path.split("/")[1], request.match_info["stream"]
         self.deletes.append(f"{protocol}/{stream}")
-        if protocol == "whip":
+        if protocol == "whip" and stream in self.lesson["streams"]:
             await self.set_live(stream, live=False)
         return web.Response()
 
@@ -374,6 +451,93 @@ def make_lesson(title: str = "三年级数学：认识分数", mode: str = "disp
         "ended_at": None,
         "streams": {"camera": dict(stream), "slides": dict(stream)},
     }
+
+
+def make_floor(**more: Any) -> dict[str, Any]:
+    return {
+        "size": 2,
+        "seats": [],
+        "queue": [],
+        "muted": [],
+        "all_answer": False,
+        "layout": "auto",
+    } | more
+
+
+def make_return(quality: str = "tile") -> dict[str, Any]:
+    """What a seat is told to send."""
+    sizes = {"off": (0, 0, 0, 0), "tile": (320, 180, 15, 200), "full": (1280, 720, 25, 1500)}
+    names = ("width", "height", "fps", "kbps")
+    return {"type": "return", "quality": quality} | dict(zip(names, sizes[quality], strict=True))
+
+
+def make_wall(*seats: str) -> dict[str, Any]:
+    """A wall of three tiles a row."""
+    tiles = [
+        {"seat": seat, "x": at % 3 * 426, "y": at // 3 * 240, "width": 426, "height": 240}
+        for at, seat in enumerate(seats)
+    ]
+    return {"type": "wall", "width": 1280, "height": 720, "tiles": tiles}
+
+
+def make_overview(lessons: list[dict[str, Any]]) -> dict[str, Any]:
+    worker = {"ready": True, "drained": False, "restarts": 0, "sessions": 600}
+    worker |= {"cpu_percent": 41.0, "kbps": 610_000.0, "packets_per_s": 70_000.0}
+    return {
+        "server": {
+            "refusing_lessons": False,
+            "uplink_kbps": 1_220_000.0 if len(lessons) > 1 else 1200.0,
+            "uplink_limit_kbps": 2_000_000,
+            "target_cpu_percent": 70,
+            "disk_free_mb": 81_920.0,
+        },
+        "workers": [worker | {"worker": n, "rss_bytes": (70 + n) << 20} for n in range(2)],
+        "lessons": lessons,
+        "alarms": [],
+    }
+
+
+def make_county(lessons: int = 40, receivers: int = 30) -> dict[str, Any]:
+    """An overview of many lessons with many receivers, some of which fare badly."""
+    subjects = ["三年级数学：分数", "四年级语文：观潮", "五年级英语", "音乐：茉莉花", "科学：光"]
+    found = []
+    for number in range(lessons):
+        rows = [
+            [
+                *(f"x{number}_{n}", f"s_{number}_{n}", f"{town}镇第{n}教学点"),
+                *("camera", "connected", 0.2, 38.0, 2 - n % 3 // 2, 0, 1650),
+            ]
+            for n in range(receivers)
+            for town in ["红星育才城关柳河"[n % 4 * 2 : n % 4 * 2 + 2]]
+        ]
+        lesson = make_lesson(title=f"{subjects[number % 5]}（{number + 1}）")
+        lesson |= {"id": f"l_{number}", "state": "live", "join_code": str(482913 + number)}
+        lesson["streams"]["camera"] |= {"receivers": receivers, "live": True, "cap": 30}
+        lesson["streams"]["slides"] |= {"live": True, "waiting": number % 3}
+        lesson |= {"receivers": rows, "loss_percent": 0.2, "freezes": 0, "kbps": 49_500.0}
+        found.append(lesson)
+    overview = make_overview(found)
+    kinds = [("loss", "l_0/s_0_4/camera", 8.2, 5), ("freeze", "l_3/s_3_1/camera", 9, 6)]
+    kinds += [("no-picture", "l_7/slides", 33, 20), ("cpu", "1", 92, 85)]
+    overview["alarms"] = [
+        {"id": 40 - n, "kind": kind, "subject": subject, "value": value, "limit": limit}
+        | {"since": 1_700_000_000, "acknowledged": n == 3}
+        for n, (kind, subject, value, limit) in enumerate(kinds)
+    ]
+    return overview
+
+
+def county_moves(county: dict[str, Any]) -> dict[str, Any]:
+    """The figures of every receiver change a little, as they do in earnest."""
+    rng = np.random.default_rng()
+    for lesson in county["lessons"]:
+        for row in lesson["receivers"]:
+            dice = float(rng.random())
+            row[5], row[6] = round(dice**6 * 9, 1), round(30 + dice * 20, 1)
+            row[8], row[9] = int(dice > 0.97), int(1500 + dice * 300)
+        lesson["loss_percent"] = round(sum(row[5] for row in lesson["receivers"]) / 30, 1)
+        lesson["freezes"] = sum(row[8] for row in lesson["receivers"])
+    return county
 
 
 def make_seat(

@@ -11,6 +11,7 @@ import { lasting, perTab } from "/static/shared/storage.js";
 import { Store } from "/static/shared/store.js";
 import { keepAwake } from "/static/shared/wakelock.js";
 import { Classroom } from "/static/join/classroom.js";
+import { LineTestPanel } from "/static/join/linetest-panel.js";
 import { Room } from "/static/join/room.js";
 
 /**
@@ -47,6 +48,7 @@ must("#form", HTMLFormElement).addEventListener("submit", (event) => {
 codeInput.addEventListener("input", () => {
   codeInput.value = codeInput.value.replace(/[^0-9A-Za-z]/g, "");
 });
+must("#linetest", LineTestPanel).start(sitDownToTest);
 store.subscribe(draw);
 onLanguage(() => store.redraw());
 window.addEventListener("pagehide", () => store.state.classroom?.leave());
@@ -67,17 +69,40 @@ function codeOfAddress() {
   return match?.[1] ?? null;
 }
 
-async function enter() {
+/** What was typed; null, with a word about it, when something is missing. */
+function typed() {
   const code = codeInput.value.trim();
   const name = nameInput.value.trim();
-  if (store.state.busy) {
-    return;
-  }
   if (!code || !name) {
     store.update({ error: new Problem(code ? "no-name" : "no-code") });
     (code ? nameInput : codeInput).focus();
+    return null;
+  }
+  return { code, name };
+}
+
+/** The line is tested from the seat that the lesson will be received on. */
+async function sitDownToTest() {
+  const entry = typed();
+  if (!entry) {
+    return null;
+  }
+  store.update({ error: null });
+  const joined = await sitDown(new Api(null), entry.code, entry.name);
+  lasting.set("join-name", entry.name);
+  rememberSeat(entry.code, joined.token);
+  return { lesson: joined.lesson.id, token: joined.token };
+}
+
+async function enter() {
+  if (store.state.busy) {
     return;
   }
+  const entry = typed();
+  if (!entry) {
+    return;
+  }
+  const { code, name } = entry;
   store.update({ busy: true, error: null });
   try {
     const api = new Api(null);

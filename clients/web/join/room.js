@@ -4,6 +4,7 @@
 import { must, setIcon, setText } from "/static/shared/dom.js";
 import { explain } from "/static/shared/explain.js";
 import { t } from "/static/shared/i18n.js";
+import { ReturnPanel } from "/static/join/return-panel.js";
 import { shows, STATE_WORDS } from "/static/join/state.js";
 
 /** @typedef {import("/static/join/classroom.js").Classroom} Classroom */
@@ -29,6 +30,8 @@ export class Room {
   #room = must("#room", HTMLElement);
   #camera = must("#camera", HTMLVideoElement);
   #slides = must("#slides", HTMLVideoElement);
+  #voices = must("#voices", HTMLAudioElement);
+  #return = new ReturnPanel();
   #sound = must("#sound", HTMLButtonElement);
 
   /** @param {{onLeave: () => void, onAgain: () => void}} actions */
@@ -73,11 +76,12 @@ export class Room {
   /**
    * Show a new session's media.
    *
-   * @param {"camera" | "slides"} stream
+   * @param {"camera" | "slides" | "class"} stream
    * @param {MediaStream} media
    */
   async play(stream, media) {
-    const video = stream === "camera" ? this.#camera : this.#slides;
+    const others = stream === "slides" ? this.#slides : this.#voices;
+    const video = stream === "camera" ? this.#camera : others;
     if (video.srcObject === media) {
       return;
     }
@@ -96,15 +100,26 @@ export class Room {
 
   #unmute() {
     this.#sound.hidden = true;
-    for (const video of [this.#camera, this.#slides]) {
+    for (const video of [this.#camera, this.#slides, this.#voices]) {
       video.muted = false;
       video.play().catch(() => undefined);
+    }
+    this.#chooseSound();
+  }
+
+  /** The mixed sound holds the teacher's too: never both, and neither before a needed gesture. */
+  #chooseSound() {
+    if (this.#sound.hidden) {
+      const mixed = this.#classroom?.mixedSound ?? false;
+      this.#camera.muted = mixed;
+      this.#voices.muted = !mixed;
     }
   }
 
   clear() {
     this.#camera.srcObject = null;
     this.#slides.srcObject = null;
+    this.#voices.srcObject = null;
     this.#sound.hidden = true;
     this.#camera.muted = false;
     this.#slides.muted = false;
@@ -114,6 +129,7 @@ export class Room {
   draw(classroom) {
     this.#classroom = classroom;
     this.#room.hidden = classroom === null;
+    this.#return.draw(classroom);
     if (!classroom) {
       return;
     }
@@ -125,6 +141,9 @@ export class Room {
     const position = classroom.camera.position ?? 1;
     setText(pill, t(words.what, { position }));
     setText(must("#room-title", HTMLElement), classroom.lesson.title);
+    const recording = must("#recording", HTMLElement);
+    recording.hidden = !classroom.lesson.recording;
+    setText(recording, classroom.lesson.recording ? t("lesson.recording") : "");
     setText(must("#room-seat", HTMLElement), classroom.name);
 
     const slides = classroom.slides;
@@ -136,6 +155,7 @@ export class Room {
       must("#slides-note", HTMLElement),
       inLine ? t("join.slides.waiting", { position: slides.position ?? 1 }) : "",
     );
+    this.#chooseSound();
     this.#drawCurtain(classroom);
     this.#drawButtons(classroom);
   }
@@ -173,6 +193,10 @@ export class Room {
     hand.disabled = over || !classroom.connected;
     hand.setAttribute("aria-pressed", String(classroom.hand));
     setText(must("#hand-text", HTMLElement), t(classroom.hand ? "join.hand.up" : "join.hand"));
+    const place = over ? null : classroom.place;
+    const queue = must("#queue-place", HTMLElement);
+    queue.hidden = place === null;
+    setText(queue, place === null ? "" : t("join.hand.place", { place }));
     const full = document.fullscreenElement !== null;
     setText(
       must("#fullscreen-text", HTMLElement),

@@ -1,5 +1,5 @@
 // @ts-check
-/** The operators' page: every lesson, stream, seat and worker, looked at every two seconds. */
+/** The operators' page: every lesson, stream, seat, worker and alarm, looked at every 2 seconds. */
 
 import "/static/shared/components/language-switch.js";
 import { confirmDialog } from "/static/shared/components/confirm.js";
@@ -10,24 +10,28 @@ import { explain } from "/static/shared/explain.js";
 import { onLanguage, startI18n, t } from "/static/shared/i18n.js";
 import { Store } from "/static/shared/store.js";
 import { forgetToken, takeToken } from "/static/shared/token.js";
+import { AlarmsCard } from "/static/ops/alarms.js";
 import { ConfigEditor } from "/static/ops/config.js";
+import { Feed } from "/static/ops/feed.js";
+import { ReceiverCard } from "/static/ops/receiver.js";
 import { SeatsTable } from "/static/ops/seats.js";
 import { StreamsTable } from "/static/ops/streams.js";
+import { drawSummary } from "/static/ops/summary.js";
 import { WorkersTable } from "/static/ops/workers.js";
 
 /** @typedef {import("/static/shared/types.js").Lesson} Lesson */
 /** @typedef {import("/static/shared/types.js").Seat} Seat */
 
 const EVERY_MS = 2_000;
+const PLAN_MS = 60_000;
 
 /**
  * @typedef {object} OpsState
  * @property {boolean} allowed the token opened the desk
  * @property {boolean} fresh the last look succeeded
  * @property {unknown} error
- * @property {Lesson[]} lessons
- * @property {import("/static/ops/workers.js").WorkerStats[]} workers
- * @property {number} atS when the workers were looked at
+ * @property {import("/static/ops/feed.js").Overview | null} overview
+ * @property {Map<string, number>} plan the planned cap by `MODE/STREAM`
  * @property {string | null} drilled id of the lesson whose seats are shown
  * @property {Seat[]} seats
  */
@@ -38,9 +42,8 @@ const store = new Store(
     allowed: false,
     fresh: true,
     error: null,
-    lessons: [],
-    workers: [],
-    atS: 0,
+    overview: null,
+    plan: new Map(),
     drilled: null,
     seats: [],
   }),
@@ -49,20 +52,35 @@ const store = new Store(
 await startI18n();
 const api = new Api(takeToken("ops"));
 const notice = must("#notice", Notice);
-const config = new ConfigEditor(api);
-const workersTable = new WorkersTable();
+const feed = new Feed(api.token);
+const config = new ConfigEditor(api, feed);
+const alarmsCard = new AlarmsCard(feed, (alarm) => attempt(() => feed.acknowledge(alarm.id)));
+const receiverCard = new ReceiverCard(feed, (receivers) =>
+  attempt(() => Promise.all(receivers.map((row) => feed.rejoin(row[0])))),
+);
+const workersTable = new WorkersTable((worker, drain) => attempt(() => feed.drain(worker, drain)));
 const seatsTable = new SeatsTable({
   release: (seat) => attempt(() => release(seat)),
-  close: () => store.update({ drilled: null, seats: [] }),
+  watch: (seat) => {
+    receiverCard.show(receiversOf(seat.id));
+    must("#receiver-card", HTMLElement).scrollIntoView({ block: "nearest" });
+    receiverCard.look();
+  },
+  close: () => {
+    receiverCard.show([]);
+    store.update({ drilled: null, seats: [] });
+  },
 });
 const streamsTable = new StreamsTable({
   setCap: (lesson, stream, cap) => attempt(() => api.setCap(lesson, stream, cap)),
   showSeats: (lesson) => {
     store.update({ drilled: lesson.id, seats: [] });
-    look();
+    look().then(() => must("#seats-card", HTMLElement).scrollIntoView({ block: "start" }));
   },
   end: (lesson) => attempt(() => end(lesson)),
 });
+
+must("#server-drain", HTMLButtonElement).addEventListener("click", () => attempt(drainServer));
 
 store.subscribe(draw);
 onLanguage(() => store.redraw());
@@ -79,7 +97,8 @@ async function begin() {
       throw new Problem("forbidden", 403);
     }
     store.update({ allowed: true });
-    await Promise.all([look(), config.load()]);
+    await Promise.all([look(), lookAtPlan(), config.load()]);
+    setInterval(lookAtPlan, PLAN_MS);
     setInterval(() => {
       if (!document.hidden) {
         look();
@@ -97,21 +116,70 @@ async function begin() {
 async function look() {
   const { drilled } = store.state;
   try {
-    const [{ lessons }, stats, seats] = await Promise.all([
-      api.lessons(),
-      api.stats(),
+    const [overview, seats] = await Promise.all([
+      feed.overview(),
       drilled ? seatsOf(drilled) : [],
     ]);
-    store.update({
-      fresh: true,
-      lessons: lessons.filter((lesson) => lesson.state !== "ended"),
-      workers: stats.workers ?? [],
-      atS: performance.now() / 1000,
-      ...(drilled === store.state.drilled ? { seats } : {}),
-    });
+    // What has not changed is not drawn again.
+    if (overview || drilled || !store.state.fresh) {
+      store.update({
+        fresh: true,
+        ...(overview ? { overview } : {}),
+        ...(drilled === store.state.drilled ? { seats } : {}),
+      });
+    }
+    if (receiverCard.seat !== null) {
+      const receivers = receiversOf(receiverCard.seat);
+      if (receivers.length > 0) {
+        receiverCard.show(receivers);
+      }
+      await receiverCard.look();
+    }
   } catch (error) {
     const out = error instanceof Problem && error.status === 401;
     store.update({ fresh: false, ...(out ? { error } : {}) });
+  }
+}
+
+/** The plan's caps; a server without a plan has none. */
+async function lookAtPlan() {
+  try {
+    const { plans } = await feed.plan();
+    const caps = plans.flatMap(({ mode, streams }) =>
+      Object.entries(streams).map(
+        ([name, { cap }]) => /** @type {[string, number]} */ ([`${mode}/${name}`, cap]),
+      ),
+    );
+    store.update({ plan: new Map(caps) });
+  } catch {
+    store.update({ plan: new Map() });
+  }
+}
+
+/**
+ * The sessions by which a seat of the lesson that is shown receives.
+ *
+ * @param {string} seat
+ */
+function receiversOf(seat) {
+  const { overview, drilled } = store.state;
+  const lesson = overview?.lessons.find((one) => one.id === drilled);
+  return lesson?.receivers.filter((row) => row[1] === seat) ?? [];
+}
+
+/** Take no new lessons, or take them again; the running ones go on. */
+async function drainServer() {
+  const drained = store.state.overview?.server.refusing_lessons ?? false;
+  const sure =
+    drained ||
+    (await confirmDialog({
+      title: t("ops.server-drain.title"),
+      text: t("ops.server-drain.text"),
+      yes: t("ops.server-drain"),
+      no: t("app.cancel"),
+    }));
+  if (sure) {
+    await feed.drain(null, !drained);
   }
 }
 
@@ -171,16 +239,24 @@ async function end(lesson) {
 }
 
 /** @param {OpsState} state */
-function draw({ allowed, fresh, error, lessons, workers, atS, drilled, seats }) {
+function draw({ allowed, fresh, error, overview, plan, drilled, seats }) {
   document.title = `${t("ops.title")} · ${t("app.name")}`;
   must("#desk", HTMLElement).hidden = !allowed;
   const freshness = must("#freshness", HTMLElement);
   freshness.hidden = !allowed;
   freshness.dataset.level = fresh ? "good" : "poor";
   setText(freshness, t(fresh ? "ops.fresh" : "ops.stale"));
-  streamsTable.draw(lessons);
-  seatsTable.draw(lessons.find((lesson) => lesson.id === drilled) ?? null, seats);
-  workersTable.draw(workers, atS);
+  if (overview) {
+    const { lessons, server, workers, alarms } = overview;
+    drawSummary(overview);
+    alarmsCard.draw(alarms, lessons);
+    streamsTable.draw(lessons, plan);
+    seatsTable.draw(lessons.find((lesson) => lesson.id === drilled) ?? null, seats);
+    workersTable.draw(workers);
+    const drain = must("#server-drain", HTMLButtonElement);
+    drain.setAttribute("aria-pressed", String(server.refusing_lessons));
+    setText(drain, t(server.refusing_lessons ? "ops.server-undrain" : "ops.server-drain"));
+  }
   if (error instanceof Problem && error.kind === "no-token") {
     notice.show({
       kind: error.kind,

@@ -8,12 +8,16 @@ import { receptionOf } from "/static/shared/quality-words.js";
 /** @typedef {import("/static/shared/types.js").Lesson} Lesson */
 /** @typedef {import("/static/shared/types.js").Seat} Seat */
 
+// More are hardly looked through; the figures of all are in the row of their lesson.
+const MOST_ROWS = 300;
+
 export class SeatsTable {
   #card = must("#seats-card", HTMLElement);
 
   /**
    * @param {object} actions
    * @param {(seat: Seat) => void} actions.release
+   * @param {(seat: Seat) => void} actions.watch show its series
    * @param {() => void} actions.close
    */
   constructor(actions) {
@@ -30,7 +34,7 @@ export class SeatsTable {
     if (!lesson) {
       return;
     }
-    const present = seats.filter((seat) => seat.state !== "left");
+    const present = seats.filter((seat) => seat.state !== "left").slice(0, MOST_ROWS);
     setText(must("#seats-title", HTMLElement), t("ops.seats.of", { lesson: lesson.title }));
     must("#no-seats", HTMLElement).hidden = present.length > 0;
     must("#seats-table", HTMLElement).hidden = present.length === 0;
@@ -58,6 +62,12 @@ export class SeatsTable {
       h(
         "td",
         { class: "row-actions" },
+        h("button", {
+          type: "button",
+          class: "button slim watch",
+          "data-testid": "seat-watch",
+          onclick: () => this.actions.watch(seat),
+        }),
         h("button", {
           type: "button",
           class: "button slim danger",
@@ -88,7 +98,8 @@ function update(element, seat) {
   setText(cell(".loss"), quality ? `${(quality.loss * 100).toFixed(1)} %` : "–");
   setText(cell(".rtt"), quality?.rtt_ms != null ? `${quality.rtt_ms.toFixed(0)} ms` : "–");
   setText(cell(".kbps"), quality ? quality.kbps.toFixed(0) : "–");
-  const button = cell("button");
+  setText(cell(".watch"), t("ops.watch"));
+  const button = cell("button.danger");
   setText(button, t("ops.release"));
   button.setAttribute("aria-label", t("ops.release.of", { name: seat.name }));
 }

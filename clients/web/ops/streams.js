@@ -6,7 +6,19 @@ import { t } from "/static/shared/i18n.js";
 
 /** @typedef {import("/static/shared/types.js").Lesson} Lesson */
 /** @typedef {import("/static/shared/types.js").StreamInfo} StreamInfo */
-/** @typedef {{lesson: Lesson, name: string, info: StreamInfo, first: boolean}} Row */
+/** @typedef {import("/static/ops/feed.js").OpsLesson} OpsLesson */
+/** @typedef {import("/static/ops/feed.js").Receiver} Receiver */
+/**
+ * @typedef {object} Row
+ * @property {OpsLesson} lesson
+ * @property {string} name
+ * @property {StreamInfo} info
+ * @property {boolean} first
+ * @property {number | null} plan
+ */
+
+// A server has fewer; what a page draws must be bounded all the same.
+const MOST_ROWS = 200;
 
 /** @type {Record<string, string>} */
 const STREAM_NAMES = { camera: "stream.camera", slides: "stream.slides", stage: "stream.stage" };
@@ -30,17 +42,23 @@ export class StreamsTable {
     this.actions = actions;
   }
 
-  /** @param {Lesson[]} lessons */
-  draw(lessons) {
+  /**
+   * @param {OpsLesson[]} lessons
+   * @param {Map<string, number>} plan the planned cap by `MODE/STREAM`
+   */
+  draw(lessons, plan) {
     /** @type {Row[]} */
-    const rows = lessons.flatMap((lesson) =>
-      Object.entries(lesson.streams).map(([name, info], index) => ({
-        lesson,
-        name,
-        info,
-        first: index === 0,
-      })),
-    );
+    const rows = lessons
+      .flatMap((lesson) =>
+        Object.entries(lesson.streams).map(([name, info], index) => ({
+          lesson,
+          name,
+          info,
+          first: index === 0,
+          plan: plan.get(`${lesson.mode}/${name}`) ?? null,
+        })),
+      )
+      .slice(0, MOST_ROWS);
     must("#no-lessons", HTMLElement).hidden = rows.length > 0;
     must("#lessons-table", HTMLElement).hidden = rows.length === 0;
     patchList(
@@ -91,7 +109,11 @@ export class StreamsTable {
       h("td", { class: "stream" }),
       h("td", {}, h("span", { class: "pill live" })),
       h("td", { class: "number seats" }),
+      h("td", { class: "number plan" }),
       h("td", { class: "number waiting" }),
+      h("td", { class: "number loss" }),
+      h("td", { class: "number freezes" }),
+      h("td", { class: "layers" }),
       h("td", {}, form),
       h(
         "td",
@@ -118,7 +140,7 @@ export class StreamsTable {
    * @param {HTMLElement} element
    * @param {Row} row
    */
-  #update(element, { lesson, name, info, first }) {
+  #update(element, { lesson, name, info, first, plan }) {
     const cell = (/** @type {string} */ selector) => must(selector, HTMLElement, element);
     const streamName = t(STREAM_NAMES[name] ?? name);
     const state = t(LESSON_STATES[lesson.state]);
@@ -129,7 +151,13 @@ export class StreamsTable {
     live.dataset.level = info.live ? "good" : "none";
     setText(live, t(info.live ? "ops.live" : "ops.not-live"));
     setText(cell(".seats"), `${info.receivers} / ${info.cap}`);
+    cell(".seats").dataset.bad = String(plan !== null && info.cap > plan);
+    setText(cell(".plan"), plan === null ? "–" : String(plan));
     setText(cell(".waiting"), String(info.waiting));
+    const figures = figuresOf(lesson.receivers, name);
+    setText(cell(".loss"), figures.loss === null ? "–" : `${figures.loss.toFixed(1)} %`);
+    setText(cell(".freezes"), String(figures.freezes));
+    setText(cell(".layers"), figures.layers);
     const input = must("input", HTMLInputElement, element);
     if (input.dataset.dirty === undefined && document.activeElement !== input) {
       input.value = String(info.cap);
@@ -142,4 +170,36 @@ export class StreamsTable {
       must(".end", HTMLButtonElement, element).disabled = lesson.state === "ended";
     }
   }
+}
+
+/**
+ * How the receivers of one stream fare: mean loss, freezes in the last minute, and how many get
+ * which layer (the largest first).
+ *
+ * @param {Receiver[]} receivers
+ * @param {string} name
+ */
+function figuresOf(receivers, name) {
+  let losses = 0;
+  let measured = 0;
+  let freezes = 0;
+  /** @type {Map<number, number>} */
+  const layers = new Map();
+  for (const [, , , stream, , loss, , layer, frozen] of receivers) {
+    if (stream !== name) {
+      continue;
+    }
+    freezes += frozen;
+    if (loss !== null) {
+      losses += loss;
+      measured += 1;
+    }
+    if (layer !== null) {
+      layers.set(layer, (layers.get(layer) ?? 0) + 1);
+    }
+  }
+  const words = [...layers]
+    .sort((a, b) => b[0] - a[0])
+    .map(([layer, count]) => `L${layer}×${count}`);
+  return { loss: measured ? losses / measured : null, freezes, layers: words.join(" ") || "–" };
 }

@@ -21,6 +21,7 @@
  * @property {number} created_at seconds since 1970
  * @property {number | null} started_at seconds since 1970
  * @property {number | null} ended_at seconds since 1970
+ * @property {boolean} recording people are told
  * @property {Record<string, StreamInfo>} streams
  *
  * @typedef {object} SeatQuality
@@ -38,6 +39,29 @@
  * @property {string[]} streams
  * @property {number | null} hand since when it is up, seconds since 1970
  * @property {SeatQuality | null} quality
+ * @property {{at: number, verdict: "full" | "smaller" | "too-slow", result: import("/static/shared/linetest.js").LineResult} | null} [line] its latest line test
+ *
+ * @typedef {"auto" | "teacher" | "side-by-side" | "pip" | "slides" | "grid"} Layout
+ *
+ * @typedef {object} Floor
+ * @property {number} size how many may be on it; 0 where the lesson has no returns
+ * @property {string[]} seats on the floor, in the order of the grants
+ * @property {string[]} queue raised hands, the longest first
+ * @property {string[]} muted
+ * @property {boolean} all_answer every microphone is open
+ * @property {Layout} layout
+ *
+ * @typedef {object} ReturnSize what a teaching point is to send
+ * @property {"off" | "tile" | "full"} quality
+ * @property {number} width
+ * @property {number} height
+ * @property {number} fps
+ * @property {number} kbps
+ *
+ * @typedef {object} Wall
+ * @property {number} width of the picture, pixels
+ * @property {number} height
+ * @property {{seat: string, x: number, y: number, width: number, height: number}[]} tiles
  *
  * @typedef {object} Me
  * @property {string} role

@@ -12,6 +12,7 @@ const FORGOTTEN_AFTER_MS = 500;
  * @property {string} stream
  * @property {string} token
  * @property {number} silenceS how long a live stream may be without a packet
+ * @property {("audio" | "video")[]} [kinds] what to receive; both unless told
  * @property {RTCIceServer[]} [iceServers]
  * @property {() => void} onChange
  * @property {(media: MediaStream) => void} onMedia a new session's media
@@ -48,8 +49,9 @@ export class WhepReceiver extends PersistentSession {
     this.#meter = new DownlinkMeter();
     this.#packets = 0;
     this.#lastPacketAt = 0;
-    pc.addTransceiver("audio", { direction: "recvonly" });
-    pc.addTransceiver("video", { direction: "recvonly" });
+    for (const kind of this.options.kinds ?? ["audio", "video"]) {
+      pc.addTransceiver(kind, { direction: "recvonly" });
+    }
     const media = new MediaStream();
     pc.addEventListener("track", (event) => {
       media.addTrack(event.track);

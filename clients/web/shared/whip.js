@@ -8,6 +8,7 @@ import { UplinkMeter } from "/static/shared/quality.js";
 const LIMITED_SAMPLES = 10;
 
 /** What is sent beside the full size, for thin lines. Writing must stay legible: fewer frames, not fewer lines. */
+/** @type {Record<string, {rid: string, height: number, kbps: number, fps: number}[]>} */
 const SMALLER_LAYERS = {
   camera: [
     { rid: "l", height: 180, kbps: 150, fps: 15 },
@@ -24,6 +25,7 @@ const SMALLER_LAYERS = {
  * @property {MediaStream} media
  * @property {number} maxKbps
  * @property {number} maxFps
+ * @property {number} [maxHeight] of the picture in pixels; a larger one is scaled down
  * @property {RTCDegradationPreference} degradation what to give up first on a slow line
  * @property {RTCIceServer[]} [iceServers]
  * @property {() => void} onChange
@@ -74,8 +76,12 @@ export class WhipPublisher extends PersistentSession {
    */
   #layers(height) {
     const { maxKbps, maxFps, stream } = this.options;
-    const full = { maxBitrate: maxKbps * 1000, maxFramerate: maxFps };
-    const possible = SMALLER_LAYERS[stream === "slides" ? "slides" : "camera"];
+    const full = {
+      maxBitrate: maxKbps * 1000,
+      maxFramerate: maxFps,
+      scaleResolutionDownBy: this.#scale(height),
+    };
+    const possible = SMALLER_LAYERS[stream] ?? [];
     const smaller = possible.filter((layer) => height && height >= 1.9 * layer.height);
     if (!height || !smaller.length) return [full];
     return [
@@ -87,6 +93,30 @@ export class WhipPublisher extends PersistentSession {
       })),
       { rid: "h", ...full },
     ];
+  }
+
+  /** @param {number | undefined} height of the picture, pixels */
+  #scale(height) {
+    const { maxHeight } = this.options;
+    return height && maxHeight ? Math.max(1, height / maxHeight) : 1;
+  }
+
+  /**
+   * Send in another quality from now on, without a new session.
+   *
+   * @param {{maxKbps: number, maxFps: number, maxHeight: number}} limits
+   */
+  async limit(limits) {
+    Object.assign(this.options, limits);
+    const sender = this.pc?.getSenders().find((candidate) => candidate.track?.kind === "video");
+    const parameters = sender?.getParameters();
+    if (!sender || parameters?.encodings.length !== 1) {
+      return;
+    }
+    const [encoding] = this.#layers(sender.track?.getSettings().height);
+    parameters.encodings = [{ ...parameters.encodings[0], ...encoding }];
+    // The server holds the sender to the bit rate in any case.
+    await sender.setParameters(parameters).catch(() => undefined);
   }
 
   /**

@@ -4,6 +4,7 @@
 import { LessonEvents } from "/static/shared/events.js";
 import { openScreen, stopMedia } from "/static/shared/media.js";
 import { WhipPublisher } from "/static/shared/whip.js";
+import { TeacherFloor } from "/static/teach/floor.js";
 
 /** @typedef {import("/static/shared/types.js").Lesson} Lesson */
 /** @typedef {import("/static/shared/types.js").Seat} Seat */
@@ -41,14 +42,23 @@ export class TeacherLesson {
    * @param {MediaStream} options.media
    * @param {RTCIceServer[]} options.iceServers
    * @param {() => void} options.onChange
+   * @param {(source: import("/static/teach/floor.js").Source, media: MediaStream | null) => void} options.onMedia
    */
-  constructor({ api, lesson, media, iceServers, onChange }) {
+  constructor({ api, lesson, media, iceServers, onChange, onMedia }) {
     this.api = api;
     this.lesson = lesson;
     this.media = media;
     this.iceServers = iceServers;
     this.onChange = onChange;
     this.camera = this.#publisher("camera", media, CAMERA, "maintain-framerate");
+    this.floor = new TeacherFloor({
+      lesson: lesson.id,
+      token: api.token ?? "",
+      iceServers,
+      send: (message) => this.#events.send(message),
+      onChange,
+      onMedia,
+    });
     this.#events = new LessonEvents(
       lesson.id,
       api.token ?? "",
@@ -99,6 +109,7 @@ export class TeacherLesson {
         this.clockOffsetS = event.now - Date.now() / 1000;
         if (this.#welcomed) {
           this.#republish();
+          this.floor.renew();
         }
         this.#welcomed = true;
         break;
@@ -119,6 +130,8 @@ export class TeacherLesson {
         this.#finish();
         break;
     }
+    this.floor.hear(event);
+    this.floor.follow(this.lesson);
     if (this.lesson.state === "ended") {
       this.#finish();
     }
@@ -234,6 +247,7 @@ export class TeacherLesson {
     this.#events.close();
     this.#tabs.close();
     this.camera.close(options);
+    this.floor.close(options);
     this.stopSlides(options);
     this.onChange();
   }

@@ -4,10 +4,10 @@
 import { LevelMeter } from "/static/shared/components/level-meter.js";
 import { h, icon, must, patchList, setIcon, setText } from "/static/shared/dom.js";
 import { t } from "/static/shared/i18n.js";
-import { receptionOf } from "/static/shared/quality-words.js";
+import { drawSeat, makeSeat } from "/static/teach/seat.js";
+import { WallView } from "/static/teach/wall.js";
 
 /** @typedef {import("/static/teach/lesson.js").TeacherLesson} TeacherLesson */
-/** @typedef {import("/static/shared/types.js").Seat} Seat */
 
 /** @type {Record<import("/static/shared/persistent.js").State, [string, string]>} */
 const AIR = {
@@ -29,6 +29,7 @@ export class LiveView {
 
   #video = must("#self", HTMLVideoElement);
   #level = must("#self-level", LevelMeter);
+  #wall = new WallView();
   #announce = must("#announce", HTMLElement);
 
   /** @param {(error: unknown) => void} onError */
@@ -38,6 +39,14 @@ export class LiveView {
     must("#blind", HTMLElement).addEventListener("click", () => this.#lesson?.toggleCamera());
     must("#share", HTMLElement).addEventListener("click", () => this.#toggleSlides());
     setInterval(() => this.#drawClock(), 1000);
+  }
+
+  /**
+   * @param {import("/static/teach/floor.js").Source} source
+   * @param {MediaStream | null} media
+   */
+  play(source, media) {
+    this.#wall.play(source, media);
   }
 
   async #toggleSlides() {
@@ -63,8 +72,10 @@ export class LiveView {
     must("#air", HTMLElement).hidden = !running;
     must("#end", HTMLElement).hidden = !running;
     must("#elapsed", HTMLElement).hidden = !running;
+    this.#drawRecording(running && lesson.lesson.recording);
     setText(must("#bar-title", HTMLElement), lesson && running ? lesson.lesson.title : "");
     this.#drawSelf(running ? lesson : null);
+    this.#wall.draw(running ? lesson : null);
     if (running) {
       this.#drawCode(lesson);
       this.#drawControls(lesson);
@@ -74,6 +85,13 @@ export class LiveView {
     } else {
       this.#raised.clear();
     }
+  }
+
+  /** @param {boolean} on */
+  #drawRecording(on) {
+    const sign = must("#recording", HTMLElement);
+    sign.hidden = !on;
+    setText(sign, on ? t("lesson.recording") : "");
   }
 
   /** @param {TeacherLesson | null} lesson */
@@ -111,8 +129,8 @@ export class LiveView {
         h("span", {}, lesson.join_code.slice(half)),
       );
     }
-    const host = new URL(lesson.join_url, location.href).host;
-    setText(must("#code-hint", HTMLElement), t("teach.code.hint", { address: `${host}/join` }));
+    const { origin } = new URL(lesson.join_url, location.href);
+    setText(must("#code-hint", HTMLElement), t("teach.code.hint", { address: `${origin}/join` }));
     const qr = must("#qr", HTMLImageElement);
     if (qr.getAttribute("src") !== lesson.join_qr) {
       qr.src = lesson.join_qr;
@@ -160,15 +178,8 @@ export class LiveView {
       must("#seats", HTMLElement),
       present,
       (seat) => seat.id,
-      () =>
-        h(
-          "li",
-          { class: "seat", "data-testid": "seat" },
-          icon("pending"),
-          h("strong", { class: "seat-name" }),
-          h("span", { class: "seat-words" }),
-        ),
-      drawSeat,
+      makeSeat,
+      (item, seat) => drawSeat(item, seat, lesson.floor),
     );
   }
 
@@ -188,13 +199,22 @@ export class LiveView {
           h("strong", {}),
           h("button", {
             type: "button",
-            class: "button slim",
+            class: "button slim hand-lower",
             onclick: () => this.#lesson?.lowerHand(seat.id),
+          }),
+          h("button", {
+            type: "button",
+            class: "button slim primary hand-grant",
+            onclick: () => this.#lesson?.floor.toggleFloor(seat.id),
           }),
         ),
       (item, seat) => {
         setText(must("strong", HTMLElement, item), seat.name);
-        const button = must("button", HTMLButtonElement, item);
+        const grant = must(".hand-grant", HTMLButtonElement, item);
+        grant.hidden = !lesson.floor.offered;
+        setText(grant, t("floor.grant"));
+        grant.setAttribute("aria-label", t("floor.grant-of", { name: seat.name }));
+        const button = must(".hand-lower", HTMLButtonElement, item);
         setText(button, t("teach.hands.lower"));
         button.setAttribute("aria-label", t("teach.hands.lower-of", { name: seat.name }));
       },
@@ -214,38 +234,6 @@ export class LiveView {
       const shown = parts.map((part) => String(part).padStart(2, "0")).join(":");
       setText(must("#elapsed", HTMLElement), shown);
     }
-  }
-}
-
-/**
- * @param {HTMLElement} item
- * @param {Seat} seat
- */
-function drawSeat(item, seat) {
-  const reception = receptionOf(seat);
-  item.dataset.state = seat.state;
-  item.dataset.level = reception.level;
-  item.dataset.seat = seat.id;
-  setIcon(item, reception.icon);
-  setText(must(".seat-name", HTMLElement, item), seat.name);
-  setText(must(".seat-words", HTMLElement, item), t(reception.key));
-  const flag = item.querySelector(".seat-hand");
-  if (seat.hand !== null && seat.hand !== undefined) {
-    const words = t("teach.hand");
-    if (flag) {
-      setText(must("span", HTMLElement, flag), words);
-    } else {
-      item.append(
-        h(
-          "span",
-          { class: "seat-hand", "data-testid": "raise-hand-flag" },
-          icon("hand"),
-          h("span", {}, words),
-        ),
-      );
-    }
-  } else {
-    flag?.remove();
   }
 }
 

@@ -148,6 +148,7 @@ function run(lesson) {
     media,
     iceServers,
     onChange: () => store.redraw(),
+    onMedia: (source, media) => live.play(source, media),
   });
   watchDevices(running, media);
   store.update({ phase: "live", error: null, running });
@@ -258,6 +259,10 @@ function drawNotice(phase, error, running) {
   if (phase === "live" && running?.camera.problem && running.camera.state === "failed") {
     error ??= running.camera.problem;
   }
+  if (phase === "live" && running && !running.floor.showing) {
+    // Beside the wall there is a place for it; without the wall, here.
+    error ??= running.floor.refusal;
+  }
   if (phase === "blocked" || phase === "over") {
     error = null;
   }
@@ -292,6 +297,11 @@ async function endRemembered() {
   }
 }
 
+function closeError() {
+  store.state.running?.floor.forgive();
+  store.update({ error: null });
+}
+
 /**
  * The buttons beside an error.
  *
@@ -300,7 +310,7 @@ async function endRemembered() {
  */
 function remedies(phase, error) {
   if (!(error instanceof DeviceError)) {
-    return [{ label: t("app.close"), act: () => store.update({ error: null }) }];
+    return [{ label: t("app.close"), act: closeError }];
   }
   if (phase === "live") {
     return [{ label: t("media.retry"), act: reopenDevices }];
