@@ -33,8 +33,8 @@ settings.load_profile("ci" if os.environ.get("CI") else "here")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What starts browsers, servers or encoders starves now and then on a busy two-core machine.
 
-    Such a test gets another try (real browsers and bad networks two). A rerun is reported (R), so one
-    that needs it often is seen; pure decisions get none.
+    Such a test gets another try (real browsers and bad networks two). A rerun is reported (R), so
+    one that needs it often is seen; pure decisions get none.
     """
     for item in items:
         browsers = item.get_closest_marker("e2e") is not None or "tests/net/" in item.nodeid
