@@ -137,7 +137,7 @@ def api(house: House, path: str, body: object = None) -> Any:
     request = urllib.request.Request(
         house.url + path,
         data=None if body is None else json.dumps(body).encode(),
-        headers={"Authorization": f"Bearer {house.token}", "Content-Type": "application/json"},
+        headers={"Authorization": f"Bearer {house.ops_token}", "Content-Type": "application/json"},
     )
     with urllib.request.urlopen(request, timeout=20) as answer:
         return json.load(answer)
@@ -146,7 +146,7 @@ def api(house: House, path: str, body: object = None) -> Any:
 @pytest.mark.e2e
 def test_a_rehearsal_runs_a_lesson_and_leaves_nothing_behind(house: House) -> None:
     lesson = api(house, "/api/v1/lessons", {"title": "排练", "mode": "dispatch"})["id"]
-    words = [lesson, "--server", house.url, "--token", house.token, "--receivers", "3"]
+    words = [lesson, "--server", house.url, "--token", house.ops_token, "--receivers", "3"]
     # Generous: whether a busy machine is quick is not what is tested here.
     words += ["--seconds", "2", "--ramp", "0.5", "--join-s", "60", "--delay-ms", "60000"]
     finished = tongke("rehearse", *words, "--json")
@@ -169,7 +169,7 @@ def test_a_rehearsal_runs_a_lesson_and_leaves_nothing_behind(house: House) -> No
 @pytest.mark.e2e
 def test_more_classrooms_than_the_caps_admit_are_refused_before_any_joins(house: House) -> None:
     lesson = api(house, "/api/v1/lessons", {"title": "满", "mode": "dispatch"})["id"]
-    words = [lesson, "--server", house.url, "--token", house.token, "--receivers", "31"]
+    words = [lesson, "--server", house.url, "--token", house.ops_token, "--receivers", "31"]
     finished = tongke("rehearse", *words)
     assert finished.returncode == 1
     assert "admit 30 more" in finished.stderr
