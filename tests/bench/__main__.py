@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from . import climit, machine, parts, relay
+from . import bench_mixer, climit, machine, parts, relay
 from .house import finish, open_house
 
 RESULTS = Path("bench-results")
@@ -172,6 +172,16 @@ def bench_soak(minutes: float) -> dict[str, object]:
     return {"samples": samples}
 
 
+def bench_the_mixer() -> object:
+    """Wall, stage and mixes, against FFmpeg graphs on the same inputs."""
+    rows = bench_mixer.rows()
+    print("\nMixer, CPU of one core")
+    for row in rows:
+        figures = "  ".join(f"{key} {value}" for key, value in row.items() if key != "what")
+        print(f"  {row['what']:56} {figures}")
+    return rows
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("what", nargs="*", default=["parts", "relay", "lesson", "storm"])
@@ -194,6 +204,7 @@ def main() -> int:
         ),
         "storm": lambda: bench_storm(max(arguments.receivers), arguments.ramp),
         "soak": lambda: bench_soak(arguments.minutes),
+        "mixer": bench_the_mixer,
     }
     unknown = [name for name in arguments.what if name not in benches]
     if unknown:
