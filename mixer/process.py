@@ -23,6 +23,8 @@ import cv2
 import msgspec
 import uvloop
 
+from streamer.channel import read_message, write_outbox
+
 from . import control
 from .errors import RefusedError
 from .jitter import FRAME_S
@@ -172,37 +174,21 @@ class Mixer:
         self.lessons.clear()
 
 
-async def _write_outbox(mixer: Mixer, writer: asyncio.StreamWriter) -> None:
-    while True:
-        await mixer.wake_outbox.wait()
-        mixer.wake_outbox.clear()
-        messages, mixer.outbox = mixer.outbox, []
-        writer.write(b"".join(control.frame(message) for message in messages))
-        await writer.drain()
-
-
-async def _read_message(reader: asyncio.StreamReader) -> bytes:
-    (size,) = control.LENGTH.unpack(await reader.readexactly(control.LENGTH.size))
-    if size > control.MAX_MESSAGE_BYTES:
-        raise ConnectionError("control message too large")
-    return await reader.readexactly(size)
-
-
 async def run(sock: socket.socket) -> int:
     """Serve one control connection; return the exit status."""
     loop = asyncio.get_running_loop()
     reader, writer = await asyncio.open_unix_connection(sock=sock)
-    settings = control.settings_decoder.decode(await _read_message(reader))
+    settings = control.settings_decoder.decode(await read_message(reader))
     logging.basicConfig(
         level=settings.log_level,
         format=f"%(asctime)s %(levelname)s mixer {settings.mixer}: %(message)s",
     )
     mixer = Mixer(settings, loop)
     mixer.notify(mixer.start())
-    sending = asyncio.create_task(_write_outbox(mixer, writer))
+    sending = asyncio.create_task(write_outbox(mixer, writer))
     try:
         while True:
-            request = control.request_decoder.decode(await _read_message(reader))
+            request = control.request_decoder.decode(await read_message(reader))
             mixer.notify(mixer.handle(request))
             if isinstance(request, control.Drain):
                 break

@@ -19,6 +19,7 @@ import msgspec
 
 from signaling.logs import new_incident
 from streamer import recording_control as control
+from streamer.channel import read_message
 
 log = logging.getLogger(__name__)
 
@@ -208,11 +209,8 @@ class RecorderProcess:
 
 
 async def _read(reader: asyncio.StreamReader) -> control.AnyReply | control.AnyNotification:
-    (size,) = control.LENGTH.unpack(await reader.readexactly(control.LENGTH.size))
-    if size > control.MAX_MESSAGE_BYTES:
-        raise ConnectionError("a control message is larger than allowed")
     message: control.AnyReply | control.AnyNotification = control.from_recorder_decoder.decode(
-        await reader.readexactly(size)
+        await read_message(reader)
     )
     return message
 

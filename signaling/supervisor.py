@@ -21,6 +21,7 @@ import msgspec
 
 from signaling.logs import new_incident
 from streamer import control
+from streamer.channel import read_message
 
 log = logging.getLogger(__name__)
 
@@ -388,11 +389,8 @@ class Supervisor:
 
 
 async def _read(reader: asyncio.StreamReader) -> control.AnyReply | control.AnyNotification:
-    (size,) = control.LENGTH.unpack(await reader.readexactly(control.LENGTH.size))
-    if size > control.MAX_MESSAGE_BYTES:
-        raise ConnectionError("a control message is larger than allowed")
     message: control.AnyReply | control.AnyNotification = control.from_worker_decoder.decode(
-        await reader.readexactly(size)
+        await read_message(reader)
     )
     return message
 

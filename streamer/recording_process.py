@@ -25,6 +25,7 @@ import uvloop
 
 from . import recording_control as control
 from . import rtcp, rtp
+from .channel import read_message, write_outbox
 from .errors import PacketError
 from .framing import Deframer
 from .muxer import Note, SegmentFile
@@ -298,38 +299,22 @@ def _sync(segment: SegmentFile) -> None:
         segment.sync()
 
 
-async def _write_outbox(process: RecordingProcess, writer: asyncio.StreamWriter) -> None:
-    while True:
-        await process.wake_outbox.wait()
-        process.wake_outbox.clear()
-        messages, process.outbox = process.outbox, []
-        writer.write(b"".join(control.frame(message) for message in messages))
-        await writer.drain()
-
-
-async def _read_message(reader: asyncio.StreamReader) -> bytes:
-    (size,) = control.LENGTH.unpack(await reader.readexactly(control.LENGTH.size))
-    if size > control.MAX_MESSAGE_BYTES:
-        raise ConnectionError("control message too large")
-    return await reader.readexactly(size)
-
-
 async def run(sock: socket.socket) -> int:
     """Serve one control connection; return the exit status."""
     reader, writer = await asyncio.open_unix_connection(sock=sock)
-    settings = control.settings_decoder.decode(await _read_message(reader))
+    settings = control.settings_decoder.decode(await read_message(reader))
     logging.basicConfig(
         level=settings.log_level, format="%(asctime)s %(levelname)s recorder: %(message)s"
     )
     process = RecordingProcess(asyncio.get_running_loop())
     process.notify(control.Ready(pid=os.getpid()))
     tasks = [
-        asyncio.create_task(_write_outbox(process, writer)),
+        asyncio.create_task(write_outbox(process, writer)),
         asyncio.create_task(process.tick_forever()),
     ]
     try:
         while True:
-            request = control.request_decoder.decode(await _read_message(reader))
+            request = control.request_decoder.decode(await read_message(reader))
             process.notify(process.handle(request))
             if isinstance(request, control.Drain):
                 break

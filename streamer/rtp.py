@@ -192,12 +192,6 @@ def seq_newer(a: int, b: int) -> bool:
     return a != b and (a - b) & SEQ_MASK < 0x8000
 
 
-def signed_seq_delta(a: int, b: int) -> int:
-    """`a - b` modulo 2^16 as a number in -32768…32767."""
-    delta = (a - b) & SEQ_MASK
-    return delta - 0x10000 if delta >= 0x8000 else delta
-
-
 def abs_send_time(unix_s: float) -> bytes:
     """The 24-bit 6.18 fixed-point seconds of the abs-send-time extension."""
     return (int(unix_s * 262144.0) & 0xFFFFFF).to_bytes(3, "big")

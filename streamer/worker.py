@@ -23,6 +23,7 @@ import msgspec
 import uvloop
 
 from . import control, ice
+from .channel import read_message, write_outbox
 from .delay import DelayHistogram
 from .dtls import DtlsTransport, Identity
 from .errors import InvalidSdpError
@@ -501,27 +502,11 @@ def _too_many(request_id: int) -> control.Failed:
     )
 
 
-async def _write_outbox(worker: Worker, writer: asyncio.StreamWriter) -> None:
-    while True:
-        await worker.wake_outbox.wait()
-        worker.wake_outbox.clear()
-        messages, worker.outbox = worker.outbox, []
-        writer.write(b"".join(control.frame(message) for message in messages))
-        await writer.drain()
-
-
-async def _read_message(reader: asyncio.StreamReader) -> bytes:
-    (size,) = control.LENGTH.unpack(await reader.readexactly(control.LENGTH.size))
-    if size > control.MAX_MESSAGE_BYTES:
-        raise ConnectionError("control message too large")
-    return await reader.readexactly(size)
-
-
 async def run(sock: socket.socket) -> int:
     """Serve one control connection; return the exit status."""
     loop = asyncio.get_running_loop()
     reader, writer = await asyncio.open_unix_connection(sock=sock)
-    settings = control.settings_decoder.decode(await _read_message(reader))
+    settings = control.settings_decoder.decode(await read_message(reader))
     logging.basicConfig(
         level=settings.log_level,
         format=f"%(asctime)s %(levelname)s worker {settings.worker}: %(message)s",
@@ -532,10 +517,10 @@ async def run(sock: socket.socket) -> int:
     except OSError as error:
         log.error("cannot listen on %s: %s", settings.binds, error)
         return 1
-    sending = asyncio.create_task(_write_outbox(worker, writer))
+    sending = asyncio.create_task(write_outbox(worker, writer))
     try:
         while True:
-            request = control.request_decoder.decode(await _read_message(reader))
+            request = control.request_decoder.decode(await read_message(reader))
             worker.notify(worker.handle(request))
             if isinstance(request, control.Drain):
                 break
